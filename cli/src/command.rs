@@ -1,0 +1,220 @@
+//! The command line.
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::cluster::ClusterCommand;
+use crate::demo::Demo;
+use crate::dev::Dev;
+use crate::event::EventCommand;
+use crate::failure::Failure;
+use crate::image::ImageCommand;
+use crate::node::NodeCommand;
+use crate::output::{Format, print};
+use crate::port::PortCommand;
+use crate::session::Session;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the work failed, or something broke
+  2  wrong usage, or the request was refused: nothing has changed
+  3  --timeout passed; the work goes on
+  4  the cluster cannot be reached";
+
+/// Provisions bare metal: enrols machines, puts images on them, tells what happened.
+#[derive(Debug, Parser)]
+#[command(name = "bessemer", version, after_help = EXIT_CODES)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// URL of a member of the cluster; repeatable, or separated by commas
+    #[arg(
+        long,
+        env = "BESSEMER_API",
+        value_name = "URL",
+        value_delimiter = ',',
+        global = true,
+        default_value = "http://127.0.0.1:6385",
+        help_heading = "Global options"
+    )]
+    api: Vec<String>,
+    /// How results are printed
+    #[arg(
+        short,
+        long,
+        value_enum,
+        global = true,
+        default_value = "table",
+        hide_possible_values = false,
+        help_heading = "Global options"
+    )]
+    output: Format,
+    /// Who asks, as history will tell
+    #[arg(long, env = "BESSEMER_ACTOR", global = true, help_heading = "Global options")]
+    actor: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Machines
+    #[command(subcommand)]
+    Node(Box<NodeCommand>),
+    /// Network interfaces of machines
+    #[command(subcommand)]
+    Port(PortCommand),
+    /// Prepared images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// History
+    #[command(subcommand)]
+    Event(EventCommand),
+    /// Members and conductors
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Run a whole cluster in this process, for development
+    Dev(Dev),
+    /// Show what Bessemer does: a cluster, machines, an image, and every byte checked
+    Demo(Demo),
+    /// Print a script that completes commands in a shell
+    Completion {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+impl CommandLine {
+    /// Does what it says.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let session = || self.global.session();
+        match self.command {
+            Command::Node(command) => command.run(&session()?).await,
+            Command::Port(command) => command.run(&session()?).await,
+            Command::Image(command) => command.run(&session()?).await,
+            Command::Event(command) => command.run(&session()?).await,
+            Command::Cluster(command) => command.run(&session()?).await,
+            Command::Dev(dev) => dev.run().await,
+            Command::Demo(demo) => demo.run().await,
+            Command::Completion { shell } => completion(shell),
+        }
+    }
+}
+
+impl Global {
+    fn session(&self) -> Result<Session, Failure> {
+        // Who is logged in, as the shell tells it; the API notes it and grants nothing for it.
+        let actor = self.actor.clone().or_else(|| std::env::var("USER").ok());
+        Session::new(&self.api, actor.as_deref().unwrap_or("anonymous"), self.output)
+    }
+}
+
+fn completion(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "bessemer", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_tour_parses() {
+        for line in [
+            "bessemer node create --name m1 --driver fake --driver-info disk_bytes=1073741824 --port 52:54:00:00:00:01",
+            "bessemer node list --state active --state error --owner ops -o wide",
+            "bessemer node show m1 -o json",
+            "bessemer node set m1 --name m2 --property memory_mb=4096 --unset owner --version 7",
+            "bessemer node manage m1 --wait --timeout 2m",
+            "bessemer node provide m1 --wait",
+            "bessemer node deploy m1 --image ./a.qcow2 --user-data u --meta-data hostname=m1 --root-device size=>=10 --wait",
+            "bessemer node deploy m1 --image http://h/a --os-hash-algo sha256 --os-hash-value ab --disk-format qcow2",
+            "bessemer node rebuild m1",
+            "bessemer node undeploy m1 --command-id 6e8bc430-9c3a-11d9-9669-0800200c9a66",
+            "bessemer node abort m1",
+            "bessemer node power reboot m1 --wait",
+            "bessemer node maintenance on m1 --reason disk",
+            "bessemer node history m1",
+            "bessemer node delete m1",
+            "bessemer port create m1 52:54:00:00:00:02",
+            "bessemer port list --node m1",
+            "bessemer port delete 52:54:00:00:00:02",
+            "bessemer image prepare /srv/a.qcow2 --name a",
+            "bessemer image list",
+            "bessemer image show a",
+            "bessemer event tail --from 1 --node m1 --type node.power_changed",
+            "bessemer event verify",
+            "bessemer --api http://a:1 --api http://b:1 cluster status -o yaml",
+            "bessemer cluster add 4 10.0.0.4:6385",
+            "bessemer cluster promote 4 --wait --timeout 10m",
+            "bessemer cluster remove 1 --force",
+            "bessemer cluster transfer-leader 2 -o json",
+            "bessemer cluster snapshot",
+            "bessemer cluster backup /srv/bessemer.backup",
+            "bessemer cluster restore /srv/bessemer.backup --data-dir /tmp/d --member-id 1 --address 10.0.0.1:6385",
+            "bessemer dev --data /tmp/d --listen 127.0.0.1:7000 --members 3 --nats nats://h --machines 4",
+            "bessemer demo --image /srv/a.qcow2 --machines 5",
+            "bessemer completion bash",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_exit_code_2() {
+        for line in [
+            "bessemer node deploy m1",
+            "bessemer node manage m1 --timeout 2m",
+            "bessemer node manage m1 --wait --timeout soon",
+            "bessemer node power sideways m1",
+            "bessemer node set m1 --property memory_mb",
+            "bessemer node create --command-id 7",
+            "bessemer event verify --against abc",
+            "bessemer cluster add 0 10.0.0.4:6385",
+            "bessemer cluster add 4",
+            "bessemer cluster promote x",
+            "bessemer cluster backup",
+            "bessemer cluster restore /srv/bessemer.backup --data-dir /tmp/d",
+            "bessemer cluster promote 4 --timeout 1m",
+            "bessemer dev --members 2",
+            "bessemer demo --machines 0",
+            "bessemer -o xml node list",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn members_are_given_one_by_one_or_in_one_word() {
+        for line in [
+            "bessemer --api http://a:1,http://b:1 cluster status",
+            "bessemer cluster status --api http://a:1 --api http://b:1",
+        ] {
+            assert_eq!(parse(line).unwrap().global.api, ["http://a:1", "http://b:1"]);
+        }
+    }
+
+    #[test]
+    fn the_help_tells_the_exit_codes() {
+        let help = CommandLine::command().render_help().to_string();
+        assert!(help.contains("4  the cluster cannot be reached"), "{help}");
+    }
+}

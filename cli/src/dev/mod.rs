@@ -1,0 +1,135 @@
+//! `bessemer dev`: a whole cluster in one process, on this machine only.
+
+mod addresses;
+mod cluster;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bessemer_client::Client;
+use bessemer_hardware::fake::{AgentRunner, InProcessAgents};
+use bessemer_runtime::telemetry;
+use clap::Args;
+
+pub(crate) use cluster::{Cluster, ClusterConfig, machines_dir};
+
+use crate::failure::{Failure, chain};
+use crate::machines;
+use crate::output::print;
+
+/// What is logged unless `BESSEMER_LOG` says otherwise. openraft calls it an error that its peers stop, which on Ctrl-C
+/// they all do; what an operator must know of it, the ledger says.
+const LOG_FILTER: &str = "warn,openraft=off";
+
+/// `bessemer dev`.
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Where it keeps its data, across restarts [default: ~/.local/share/bessemer/dev]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where the first member listens [default: 127.0.0.1:6385, then as before]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// How many members the cluster has [default: 1, then as before]
+    #[arg(long, value_name = "1|3", value_parser = ["1", "3"])]
+    members: Option<String>,
+    /// NATS server that gets the events in JetStream
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
+    /// Enrol so many simulated machines, named machine-1 and on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    machines: u32,
+}
+
+impl Dev {
+    /// Runs the cluster until it is interrupted.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let data_dir = self.data.map_or_else(default_data_dir, Ok)?;
+        let logs =
+            telemetry::Config { filter: LOG_FILTER.to_owned(), ..telemetry::Config::default() };
+        let _telemetry = telemetry::init("bessemer-dev", &logs)
+            .map_err(|error| Failure::refused(chain(&error)))?;
+        let stop = bessemer_runtime::on_signal()
+            .map_err(|error| Failure::failed(format!("cannot handle signals: {error}")))?;
+        let config = ClusterConfig {
+            data_dir: data_dir.clone(),
+            listen: self.listen,
+            members: self.members.as_deref().map(|members| if members == "3" { 3 } else { 1 }),
+            nats: self.nats,
+            agents: in_process_agents(),
+        };
+        let cluster = Cluster::start(config, stop.clone()).await?;
+        let ready = async {
+            let client = Client::new(&cluster.api_urls)?.with_actor("dev");
+            cluster.ready(&client).await?;
+            machines::enrol(&client, "machine", self.machines, machines::DISK_BYTES_DEFAULT).await
+        };
+        match stop.run_until_cancelled(ready).await {
+            Some(Ok(_)) => print(&welcome(&cluster, &data_dir))?,
+            Some(Err(failure)) => {
+                stop.cancel();
+                cluster.stopped().await?;
+                return Err(failure);
+            }
+            None => {}
+        }
+        cluster.stopped().await?;
+        print("stopped\n")
+    }
+}
+
+fn welcome(cluster: &Cluster, data_dir: &std::path::Path) -> String {
+    let api = cluster.api_urls.join(",");
+    format!(
+        "\
+Bessemer is up: {} members, a conductor for simulated machines, an image cache.
+
+  api     {api}
+  images  {}
+  data    {}
+
+In another terminal:
+
+  export BESSEMER_API={api}
+  bessemer node create --name m1 --driver fake --port 52:54:00:00:00:01
+  bessemer node manage m1 --wait
+  bessemer node provide m1 --wait
+  bessemer node deploy m1 --image /path/to/image.qcow2 --wait
+  bessemer node history m1
+
+Ctrl-C stops it; started again, it goes on where it was.
+",
+        cluster.api_urls.len(),
+        cluster.image_cache_url,
+        data_dir.display()
+    )
+    .replace("1 members", "1 member")
+}
+
+/// Agents as tasks of this process: what a simulated machine boots is as short-lived as its cluster.
+fn in_process_agents() -> AgentRunner {
+    AgentRunner::InProcess(InProcessAgents::new(Arc::new(|boot, cancel| {
+        Box::pin(async move {
+            let config = bessemer_agent::Config {
+                api_urls: boot.api_urls,
+                mac_addresses: boot.mac_addresses,
+                system_uuid: None,
+                disks: vec![boot.disk],
+                state_dir: boot.state_dir,
+            };
+            if let Err(error) = bessemer_agent::run(config, cancel).await {
+                tracing::warn!(error = chain(&error), "an agent ended");
+            }
+        })
+    })))
+}
+
+/// `$XDG_DATA_HOME/bessemer/dev`, or the same below the home directory.
+fn default_data_dir() -> Result<PathBuf, Failure> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_DATA_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("bessemer/dev"))
+        .ok_or_else(|| Failure::refused("no home directory is known; give --data DIR"))
+}

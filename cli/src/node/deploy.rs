@@ -1,0 +1,131 @@
+//! `node deploy` and `node rebuild`.
+
+use bessemer_proto::v1::{DeployNodeRequest, DeploymentSpec};
+
+use super::verdict::Goal;
+use super::wait::settle;
+use crate::arguments::{KeyValue, Mutation, Version, Wait};
+use crate::config_drive::ConfigDriveArguments;
+use crate::failure::Failure;
+use crate::image_argument::{ImageDigest, resolve};
+use crate::session::Session;
+
+/// `node deploy`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Deploy {
+    /// Name or id of the node
+    node: String,
+    /// URL, path on the image cache's host, or name or id of a prepared image
+    #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
+    image: String,
+    #[command(flatten)]
+    details: DeploymentArguments,
+}
+
+/// `node rebuild`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rebuild {
+    /// Name or id of the node
+    node: String,
+    /// URL, path, or name or id of a prepared image; without it, the last deployment is repeated as it was
+    #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
+    image: Option<String>,
+    #[command(flatten)]
+    details: DeploymentArguments,
+}
+
+/// All of a deployment but node and image.
+#[derive(Debug, clap::Args)]
+struct DeploymentArguments {
+    #[command(flatten)]
+    digest: ImageDigest,
+    /// `local`: through the image cache (default); `http`: the agent reads the source itself, raw images only
+    #[arg(long, default_value = "", hide_default_value = true, help_heading = "Image")]
+    image_download_source: String,
+    /// Deploy interface; the node's when not given
+    #[arg(long, default_value = "", hide_default_value = true)]
+    deploy_interface: String,
+    /// Root device hint, as in Ironic; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    root_device: Vec<RootDeviceHint>,
+    #[command(flatten)]
+    config_drive: ConfigDriveArguments,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    version: Version,
+    #[command(flatten)]
+    mutation: Mutation,
+}
+
+/// `KEY=VALUE` with the value as it is: hints are text.
+#[derive(Debug, Clone)]
+struct RootDeviceHint(String, String);
+
+impl std::str::FromStr for RootDeviceHint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pair = KeyValue::split(text)?;
+        Ok(Self(pair.0.to_owned(), pair.1.to_owned()))
+    }
+}
+
+impl Deploy {
+    /// Asks for it, and waits if told to.
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let spec = self.details.spec(session, &self.image).await?;
+        let request = self.details.request(self.node, Some(spec));
+        let node = session.client.deploy_node(request).await?;
+        settle(session, node, &Goal::State("active"), &self.details.wait).await
+    }
+}
+
+impl Rebuild {
+    /// Asks for it, and waits if told to.
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let spec = match &self.image {
+            Some(image) => Some(self.details.spec(session, image).await?),
+            None if self.details.is_bare() => None,
+            None => {
+                return Err(Failure::refused(
+                    "a rebuild without --image repeats the last deployment and takes nothing else",
+                )
+                .hint("give --image as well to deploy something else"));
+            }
+        };
+        let request = self.details.request(self.node, spec);
+        let node = session.client.rebuild_node(request).await?;
+        settle(session, node, &Goal::State("active"), &self.details.wait).await
+    }
+}
+
+impl DeploymentArguments {
+    async fn spec(&self, session: &Session, image: &str) -> Result<DeploymentSpec, Failure> {
+        let hints = self.root_device.iter().map(|hint| (hint.0.clone(), hint.1.clone()));
+        Ok(DeploymentSpec {
+            image: Some(resolve(session, image, &self.digest).await?),
+            deploy_interface: self.deploy_interface.clone(),
+            image_download_source: self.image_download_source.clone(),
+            config_drive: self.config_drive.read()?,
+            root_device: hints.collect(),
+        })
+    }
+
+    fn is_bare(&self) -> bool {
+        self.digest.is_empty()
+            && self.image_download_source.is_empty()
+            && self.deploy_interface.is_empty()
+            && self.root_device.is_empty()
+            && self.config_drive.is_empty()
+    }
+
+    fn request(&self, node: String, deployment: Option<DeploymentSpec>) -> DeployNodeRequest {
+        DeployNodeRequest {
+            command_id: self.mutation.command_id(),
+            node,
+            version: self.version.version,
+            deployment,
+        }
+    }
+}

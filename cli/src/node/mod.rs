@@ -1,0 +1,97 @@
+//! `bessemer node`: machines and what is asked of them.
+
+pub(crate) mod columns;
+mod deploy;
+mod edit;
+pub(crate) mod history;
+mod power;
+mod provision;
+mod query;
+mod spec;
+pub(crate) mod steps;
+pub(crate) mod verdict;
+pub(crate) mod wait;
+
+use bessemer_proto::v1::Node;
+use clap::Subcommand;
+
+use crate::failure::Failure;
+use crate::output::{Format, print};
+use crate::session::Session;
+
+/// What can be asked of nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Enrol a machine
+    Create(edit::Create),
+    /// List machines
+    List(query::List),
+    /// Show all that is known of a machine
+    Show(query::Show),
+    /// Change what you said of a machine
+    Set(edit::Set),
+    /// Stop managing a machine
+    Delete(edit::Delete),
+    /// Take under management: enroll → manageable; available → manageable
+    Manage(provision::VerbArguments),
+    /// Clean and offer: manageable → available
+    Provide(provision::VerbArguments),
+    /// Put an image on it: available → active
+    Deploy(deploy::Deploy),
+    /// Put an image on it again; without --image, the last deployment is repeated
+    Rebuild(deploy::Rebuild),
+    /// Take the image off it and clean: active → available
+    Undeploy(provision::VerbArguments),
+    /// Stop what is going on
+    Abort(provision::VerbArguments),
+    /// Switch on, off, or off and on
+    Power(power::Power),
+    /// Have conductors leave it alone, or not
+    Maintenance(power::Maintenance),
+    /// Tell what happened to it, and when
+    History(history::History),
+}
+
+impl NodeCommand {
+    /// Does it.
+    pub(crate) async fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Create(create) => create.run(session).await,
+            Self::List(list) => list.run(session).await,
+            Self::Show(show) => show.run(session).await,
+            Self::Set(set) => set.run(session).await,
+            Self::Delete(delete) => delete.run(session).await,
+            Self::Manage(verb) => verb.manage(session).await,
+            Self::Provide(verb) => verb.provide(session).await,
+            Self::Deploy(deploy) => deploy.run(session).await,
+            Self::Rebuild(rebuild) => rebuild.run(session).await,
+            Self::Undeploy(verb) => verb.undeploy(session).await,
+            Self::Abort(verb) => verb.abort(session).await,
+            Self::Power(power) => power.run(session).await,
+            Self::Maintenance(maintenance) => maintenance.run(session).await,
+            Self::History(history) => history.run(session).await,
+        }
+    }
+}
+
+/// What people call a node: its name, or its id when it has none.
+pub(crate) fn label(node: &Node) -> &str {
+    match &node.metadata {
+        Some(metadata) if metadata.name.is_empty() => &metadata.id,
+        Some(metadata) => &metadata.name,
+        None => "",
+    }
+}
+
+/// The provision state as the API tells it.
+pub(crate) fn state(node: &Node) -> &str {
+    node.status.as_ref().map_or("", |status| &status.provision_state)
+}
+
+/// Prints a node that was changed: in a sentence for people, whole for programs.
+fn answer(format: Format, node: &Node, sentence: &str) -> Result<(), Failure> {
+    match format {
+        Format::Table | Format::Wide => print(&format!("node {} {sentence}\n", label(node))),
+        Format::Json | Format::Yaml | Format::Name => format.show(node, &columns::NODES),
+    }
+}

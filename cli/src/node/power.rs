@@ -1,0 +1,102 @@
+//! `node power` and `node maintenance`.
+
+use bessemer_proto::v1::{
+    GetNodeRequest, PowerState, PowerTarget, SetNodeMaintenanceRequest, SetNodePowerRequest,
+};
+use clap::ValueEnum;
+
+use super::verdict::Goal;
+use super::wait::settle;
+use crate::arguments::{Mutation, Version, Wait};
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// `node power`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Power {
+    /// What to do
+    target: Target,
+    /// Name or id
+    node: String,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    version: Version,
+    #[command(flatten)]
+    mutation: Mutation,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Target {
+    /// Switch on
+    On,
+    /// Switch off, at once
+    Off,
+    /// Switch off and on
+    Reboot,
+}
+
+impl Power {
+    /// Asks for it, and waits if told to.
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let (target, state) = match self.target {
+            Target::On => (PowerTarget::On, PowerState::On),
+            Target::Off => (PowerTarget::Off, PowerState::Off),
+            Target::Reboot => (PowerTarget::Reboot, PowerState::On),
+        };
+        let before = GetNodeRequest { node: self.node.clone(), stale_ok: false };
+        let before = session.client.get_node(before).await?;
+        let error_before = before.status.map(|status| status.last_error).unwrap_or_default();
+        let request = SetNodePowerRequest {
+            command_id: self.mutation.command_id(),
+            node: self.node,
+            version: self.version.version,
+            target: target.into(),
+        };
+        let node = session.client.set_node_power(request).await?;
+        settle(session, node, &Goal::Power { state, error_before }, &self.wait).await
+    }
+}
+
+/// `node maintenance`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Maintenance {
+    /// Whether conductors leave it alone
+    switch: Switch,
+    /// Name or id
+    node: String,
+    /// Why, for those who find it so
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    version: Version,
+    #[command(flatten)]
+    mutation: Mutation,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// They leave it alone
+    On,
+    /// They drive it again
+    Off,
+}
+
+impl Maintenance {
+    /// Sets or clears it.
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let request = SetNodeMaintenanceRequest {
+            command_id: self.mutation.command_id(),
+            node: self.node,
+            version: self.version.version,
+            maintenance: self.switch == Switch::On,
+            reason: self.reason,
+        };
+        let node = session.client.set_node_maintenance(request).await?;
+        let sentence = match self.switch {
+            Switch::On => "is in maintenance",
+            Switch::Off => "is out of maintenance",
+        };
+        super::answer(session.format, &node, sentence)
+    }
+}

@@ -1,0 +1,85 @@
+//! `node list` and `node show`.
+
+use bessemer_proto::v1::{GetNodeRequest, ListNodesRequest, NodeFilter};
+
+use super::columns::NODES;
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Nodes asked for at once; the API's limit.
+const PAGE_SIZE: u32 = 1000;
+
+/// `node list`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// In one of these provision states; repeatable
+    #[arg(long = "state", value_name = "STATE")]
+    states: Vec<String>,
+    /// Of this hardware type
+    #[arg(long, default_value = "", hide_default_value = true)]
+    driver: String,
+    /// Of this resource class
+    #[arg(long, default_value = "", hide_default_value = true)]
+    resource_class: String,
+    /// Of this conductor group
+    #[arg(long, default_value = "", hide_default_value = true)]
+    conductor_group: String,
+    /// Of this owner
+    #[arg(long, default_value = "", hide_default_value = true)]
+    owner: String,
+    /// In maintenance, or not
+    #[arg(long, value_name = "true|false")]
+    maintenance: Option<bool>,
+    /// Driven by this conductor
+    #[arg(long, default_value = "", hide_default_value = true)]
+    conductor: String,
+}
+
+impl List {
+    /// Reads all pages and prints them as one list.
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let filter = NodeFilter {
+            provision_states: self.states,
+            driver: self.driver,
+            resource_class: self.resource_class,
+            conductor_group: self.conductor_group,
+            owner: self.owner,
+            maintenance: self.maintenance,
+            conductor: self.conductor,
+        };
+        let mut nodes = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let page = session
+                .client
+                .list_nodes(ListNodesRequest {
+                    page_size: PAGE_SIZE,
+                    page_token,
+                    filter: Some(filter.clone()),
+                    stale_ok: false,
+                })
+                .await?;
+            nodes.extend(page.nodes);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return session.format.list(&nodes, &NODES);
+            }
+        }
+    }
+}
+
+/// `node show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// Name or id
+    node: String,
+}
+
+impl Show {
+    /// Reads and prints it.
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let node =
+            session.client.get_node(GetNodeRequest { node: self.node, stale_ok: false }).await?;
+        session.format.show(&node, &NODES)
+    }
+}

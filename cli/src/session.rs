@@ -1,0 +1,132 @@
+//! One use of the program: the cluster it speaks to and the form of what it prints.
+
+use std::time::Duration;
+
+use bessemer_client::{Client, Error, InvalidEndpoint};
+use tonic::Code;
+
+use crate::failure::{Exit, Failure};
+use crate::output::{Format, quantity};
+
+/// How long a cluster that does not answer is asked again: several elections, and within a person's patience.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What every command needs.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// The cluster.
+    pub client: Client,
+    /// The form of what is printed.
+    pub format: Format,
+    /// Who asks.
+    pub actor: String,
+}
+
+impl Session {
+    /// A session on behalf of `actor`. Connects when it is first used.
+    pub(crate) fn new(api: &[String], actor: &str, format: Format) -> Result<Self, Failure> {
+        let client = Client::new(api)?.with_actor(actor).with_deadline(DEADLINE);
+        Ok(Self { client, format, actor: actor.to_owned() })
+    }
+}
+
+impl From<InvalidEndpoint> for Failure {
+    fn from(error: InvalidEndpoint) -> Self {
+        Self::refused(error.to_string())
+            .hint("--api and BESSEMER_API take URLs such as http://127.0.0.1:6385")
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Unreachable { operation, endpoints, waited, last } => Self::new(
+                Exit::Unreachable,
+                format!(
+                    "no answer to {operation} within {} from {}; the last thing said was: {last}",
+                    quantity::duration(*waited),
+                    endpoints.join(", ")
+                ),
+            )
+            .hint(
+                "is the cluster up, and are --api or BESSEMER_API its addresses? \
+                 `bessemer dev` starts one on this machine",
+            ),
+            Error::Refused(refusal) => {
+                let exit = match refusal.code {
+                    Code::Internal | Code::DataLoss | Code::Unknown => Exit::Failed,
+                    _ => Exit::Refused,
+                };
+                let failure = Self::new(exit, refusal.message.clone());
+                match hint(&refusal.reason) {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+        }
+    }
+}
+
+/// A way out that the message itself does not give, by the stable reason.
+fn hint(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "NODE_NOT_FOUND" => "`bessemer node list` shows what there is",
+        "PORT_NOT_FOUND" => "`bessemer port list` shows what there is",
+        "IMAGE_NOT_FOUND" => {
+            "`bessemer image list` shows what there is; a path begins with `./` or `/`"
+        }
+        "VERSION_CONFLICT" => "`bessemer node show` tells its version now",
+        "IN_MAINTENANCE" => "`bessemer node maintenance off` ends it",
+        "MEMBER_NOT_FOUND" | "MEMBER_TAKEN" => "`bessemer cluster status` shows the members",
+        "MEMBER_NOT_READY" => {
+            "`bessemer cluster status` shows how far it is; `promote --wait` waits"
+        }
+        "NO_CONDUCTOR_FOR_DRIVER" => "`bessemer cluster status` shows the conductors",
+        "IMAGE_CHECKSUM_MISSING" => "give --checksum, or --os-hash-algo and --os-hash-value",
+        "IMAGE_FORMAT_MISMATCH" => "leave --disk-format out to have the format found out",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bessemer_client::Refusal;
+
+    use super::*;
+
+    fn refused(code: Code, reason: &str) -> Failure {
+        Error::Refused(Box::new(Refusal {
+            code,
+            reason: reason.to_owned(),
+            message: "no node `m9`".to_owned(),
+            metadata: [].into(),
+        }))
+        .into()
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_a_way_out() {
+        let failure = refused(Code::NotFound, "NODE_NOT_FOUND");
+        assert_eq!(failure.exit(), Exit::Refused);
+        assert_eq!(
+            failure.to_string(),
+            "error: no node `m9`\nhint: `bessemer node list` shows what there is"
+        );
+    }
+
+    #[test]
+    fn what_is_broken_in_the_cluster_is_not_the_callers_fault() {
+        assert_eq!(refused(Code::Internal, "STORAGE_FAILED").exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn a_cluster_that_does_not_answer_has_its_own_code() {
+        let error = Error::Unreachable {
+            operation: "get_node",
+            endpoints: vec!["http://127.0.0.1:1".into()],
+            waited: DEADLINE,
+            last: "connection refused".into(),
+        };
+        assert_eq!(Failure::from(error).exit(), Exit::Unreachable);
+    }
+}

@@ -1,0 +1,146 @@
+//! The provision verbs.
+
+use super::Decision;
+use crate::command::ProvisionVerb;
+use crate::event::{Event, Subject};
+use crate::node::{
+    Deployment, DeploymentSpec, Node, POWER_CHANGE_LIMIT, Plan, PowerTarget, ProvisionState,
+    Trigger, Verb,
+};
+use crate::{Command, Invalid, Rejection, State};
+
+pub(super) fn decide(
+    state: &State,
+    command: &Command,
+    node: &Node,
+    verb: &ProvisionVerb,
+) -> Decision {
+    let name = verb_of(verb);
+    let Some(to) = node.provision.state.after(Trigger::Verb(name)) else {
+        return Err(Rejection::IllegalTransition {
+            node: node.label(),
+            state: node.provision.state,
+            verb: name.to_string(),
+            allowed: node.provision.state.verbs(),
+        });
+    };
+    let events = match verb {
+        ProvisionVerb::Manage if to == ProvisionState::Verifying => {
+            vec![change(node, name, to), started(Plan::verify(command.id))]
+        }
+        ProvisionVerb::Manage => vec![change(node, name, to)],
+        ProvisionVerb::Provide => provide(command, node, to),
+        ProvisionVerb::Deploy(spec) => deploy(state, command, node, name, spec)?,
+        ProvisionVerb::Rebuild(spec) => {
+            let held = node.deployment.as_ref().map(|deployment| &deployment.spec);
+            let Some(spec) = spec.as_deref().or(held) else {
+                return Err(Invalid::new(
+                    "deployment",
+                    "",
+                    format!("is required: node {} holds none to repeat", node.label()),
+                )
+                .into());
+            };
+            deploy(state, command, node, name, spec)?
+        }
+        ProvisionVerb::Undeploy => {
+            let mut events = aborted(node, name);
+            events.extend([change(node, name, to), started(Plan::undeploy(command.id))]);
+            events
+        }
+        ProvisionVerb::Abort => {
+            let mut events = aborted(node, name);
+            events.push(change(node, name, to));
+            // What runs on the machine must not go on without its plan.
+            if node.expects_agent() {
+                events.push(power_off(state));
+            }
+            events
+        }
+    };
+    Ok(events.into_iter().map(|event| (Subject::Node(node.id), event)).collect())
+}
+
+const fn verb_of(verb: &ProvisionVerb) -> Verb {
+    match verb {
+        ProvisionVerb::Manage => Verb::Manage,
+        ProvisionVerb::Provide => Verb::Provide,
+        ProvisionVerb::Deploy(_) => Verb::Deploy,
+        ProvisionVerb::Rebuild(_) => Verb::Rebuild,
+        ProvisionVerb::Undeploy => Verb::Undeploy,
+        ProvisionVerb::Abort => Verb::Abort,
+    }
+}
+
+fn provide(command: &Command, node: &Node, to: ProvisionState) -> Vec<Event> {
+    let into = change(node, Verb::Provide, to);
+    if node.spec.automated_clean == Some(false) {
+        return vec![
+            into,
+            Event::ProvisionStateChanged {
+                from: to,
+                to: ProvisionState::Available,
+                trigger: Trigger::Done,
+                target: None,
+            },
+        ];
+    }
+    vec![into, started(Plan::clean(command.id))]
+}
+
+fn deploy(
+    state: &State,
+    command: &Command,
+    node: &Node,
+    verb: Verb,
+    spec: &DeploymentSpec,
+) -> Result<Vec<Event>, Rejection> {
+    if let Some(maintenance) = &node.maintenance {
+        return Err(Rejection::InMaintenance {
+            node: node.label(),
+            reason: maintenance.reason.clone(),
+            verb: verb.to_string(),
+        });
+    }
+    spec.check().map_err(|invalid| invalid.under("deployment"))?;
+    let deployment = Deployment {
+        id: command.id,
+        spec: spec.clone(),
+        requested_at: state.now(),
+        image: None,
+        write: None,
+    };
+    Ok(vec![
+        Event::DeploymentRequested { deployment: Box::new(deployment) },
+        change(node, verb, ProvisionState::Deploying),
+        started(Plan::deploy(command.id, spec)),
+    ])
+}
+
+/// Ends the plan in progress, if there is one.
+fn aborted(node: &Node, verb: Verb) -> Vec<Event> {
+    node.current_step()
+        .map(|(plan, _, step)| Event::PlanAborted {
+            message: format!("{} was ended by `{verb}` at step {}", plan.kind, step.step),
+        })
+        .into_iter()
+        .collect()
+}
+
+fn change(node: &Node, verb: Verb, to: ProvisionState) -> Event {
+    Event::ProvisionStateChanged {
+        from: node.provision.state,
+        to,
+        trigger: Trigger::Verb(verb),
+        target: to.target(),
+    }
+}
+
+fn started(plan: Plan) -> Event {
+    Event::PlanStarted { plan: Box::new(plan) }
+}
+
+/// Ends whatever runs on the machine.
+pub(super) fn power_off(state: &State) -> Event {
+    Event::PowerRequested { target: PowerTarget::Off, until: state.now() + POWER_CHANGE_LIMIT }
+}

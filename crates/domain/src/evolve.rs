@@ -1,0 +1,276 @@
+//! Folding events into the state. Holds no rules: what an event says, is so.
+
+use std::sync::Arc;
+
+use crate::conductor::{Conductor, Registration};
+use crate::event::{Event, EventRecord, Subject};
+use crate::ids::{ConductorId, NodeId, NodeName, PortId};
+use crate::node::{
+    AgentBinding, Claim, Maintenance, Node, Plan, Power, PowerRequest, Provision, ProvisionState,
+    Step, StepResult, StepStatus,
+};
+use crate::port::Port;
+use crate::state::Restored;
+use crate::{State, Timestamp};
+
+impl State {
+    pub(crate) fn fold(&mut self, record: &EventRecord) {
+        match &record.subject {
+            Subject::Cluster => self.fold_cluster(record),
+            Subject::Node(id) => self.fold_node(*id, record),
+            Subject::Port(id) => self.fold_port(*id, record),
+            Subject::Conductor(id) => self.fold_conductor(id, record),
+        }
+    }
+
+    fn fold_cluster(&mut self, record: &EventRecord) {
+        if let Event::ClusterInitialised { cluster_id } = &record.event {
+            self.cluster_id = Some(*cluster_id);
+        }
+        if let Event::ClusterRestored { restoration, from_revision } = &record.event {
+            self.restored = Some(Restored { id: *restoration, from_revision: *from_revision });
+        }
+        self.cluster_version = record.sequence;
+    }
+
+    fn fold_node(&mut self, id: NodeId, record: &EventRecord) {
+        if matches!(record.event, Event::NodeDeleted {}) {
+            self.rename(id, None);
+            self.nodes.remove(&id);
+            self.deleted_nodes.insert(id, record.sequence);
+            return;
+        }
+        if let Event::NodeCreated { name, spec } = &record.event {
+            let node = created(id, name.clone(), (**spec).clone(), record.at);
+            self.nodes.insert(id, Arc::new(node));
+        }
+        if let Event::NodeCreated { name, .. } | Event::NodeUpdated { name, .. } = &record.event {
+            self.rename(id, name.as_ref());
+        }
+        let node = self.nodes.get_mut(&id).expect("a node's first event creates it");
+        let node = Arc::make_mut(node);
+        node.fold(&record.event, record.at);
+        node.version = record.sequence;
+        node.updated_at = record.at;
+    }
+
+    /// Keeps the index of names true.
+    fn rename(&mut self, id: NodeId, name: Option<&NodeName>) {
+        if let Some(old) = self.nodes.get(&id).and_then(|node| node.name.as_ref()) {
+            self.indexes.node_by_name.remove(old);
+        }
+        if let Some(name) = name {
+            self.indexes.node_by_name.insert(name.clone(), id);
+        }
+    }
+
+    fn fold_port(&mut self, id: PortId, record: &EventRecord) {
+        if let Event::PortCreated { spec } = &record.event {
+            self.indexes.port_by_address.insert(spec.address, id);
+            self.indexes.ports_by_node.insert((spec.node, id));
+            let port = Port {
+                id,
+                version: record.sequence,
+                spec: (**spec).clone(),
+                created_at: record.at,
+                updated_at: record.at,
+            };
+            self.ports.insert(id, port);
+        } else if let Some(port) = self.ports.remove(&id) {
+            self.indexes.port_by_address.remove(&port.spec.address);
+            self.indexes.ports_by_node.remove(&(port.spec.node, id));
+            self.deleted_ports.insert(id, record.sequence);
+        }
+    }
+
+    fn fold_conductor(&mut self, id: &ConductorId, record: &EventRecord) {
+        if let Event::ConductorRegistered { registration } = &record.event {
+            self.conductors.insert(id.clone(), registered(id, registration, record));
+        } else if let Some(conductor) = self.conductors.get_mut(id) {
+            conductor.online = false;
+            conductor.since = record.at;
+            conductor.version = record.sequence;
+        }
+        self.rebuild_rings();
+    }
+}
+
+fn registered(id: &ConductorId, registration: &Registration, record: &EventRecord) -> Conductor {
+    Conductor {
+        id: id.clone(),
+        version: record.sequence,
+        registration: registration.clone(),
+        online: true,
+        since: record.at,
+    }
+}
+
+fn created(id: NodeId, name: Option<NodeName>, spec: crate::node::NodeSpec, at: Timestamp) -> Node {
+    Node {
+        id,
+        name,
+        version: 0,
+        created_at: at,
+        updated_at: at,
+        spec,
+        provision: Provision { state: ProvisionState::Enroll, since: at, target: None },
+        power: Power::default(),
+        maintenance: None,
+        last_error: None,
+        claim: None,
+        deployment: None,
+        plan: None,
+        agent: None,
+        inventory: None,
+    }
+}
+
+impl Node {
+    fn fold(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::NodeUpdated { name, spec } => {
+                self.name.clone_from(name);
+                self.spec = (**spec).clone();
+            }
+            Event::NodeClaimed { conductor, incarnation, epoch } => {
+                self.claim = Some(Claim {
+                    conductor: conductor.clone(),
+                    incarnation: *incarnation,
+                    epoch: *epoch,
+                    at,
+                    released: false,
+                });
+            }
+            Event::NodeReleased { epoch } => {
+                if let Some(claim) = &mut self.claim {
+                    claim.epoch = *epoch;
+                    claim.released = true;
+                }
+            }
+            Event::ProvisionStateChanged { to, target, .. } => {
+                self.provision = Provision { state: *to, since: at, target: *target };
+            }
+            Event::MaintenanceSet { reason } => {
+                self.maintenance = Some(Maintenance { reason: reason.clone(), since: at });
+            }
+            Event::MaintenanceCleared {} => self.maintenance = None,
+            Event::PowerRequested { target, until } => {
+                self.power.request =
+                    Some(PowerRequest { target: *target, since: at, until: *until });
+            }
+            Event::PowerChanged { state } => {
+                self.power = Power { state: Some(*state), request: None };
+            }
+            Event::PowerFailed { message } => {
+                self.power.request = None;
+                self.last_error = Some(message.clone());
+            }
+            Event::DeploymentRequested { deployment } => {
+                self.deployment = Some((**deployment).clone());
+            }
+            Event::DeploymentCleared {} => self.deployment = None,
+            Event::PlanStarted { plan } => {
+                self.plan = Some((**plan).clone());
+                self.last_error = None;
+                // The plan says what the machine does from now on.
+                self.power.request = None;
+            }
+            Event::PlanAborted { message } => {
+                self.last_error = Some(message.clone());
+                self.agent = None;
+            }
+            Event::StepStarted { index, attempt, until, .. } => {
+                self.fold_step_started(*index, *attempt, *until, at);
+            }
+            Event::StepCompleted { index, result, .. } => {
+                self.fold_step_completed(*index, result, at);
+            }
+            Event::StepFailed { index, message, .. } => {
+                self.fold_step_failed(*index, message, at);
+            }
+            Event::AgentBound { token_digest } => {
+                self.agent = Some(AgentBinding { token_digest: token_digest.clone(), at });
+            }
+            Event::AgentReset {} => self.agent = None,
+            Event::InventoryRecorded { inventory } => {
+                self.inventory = Some((**inventory).clone());
+            }
+            Event::NodeCreated { .. }
+            | Event::NodeDeleted {}
+            | Event::ClusterInitialised { .. }
+            | Event::ClusterRestored { .. }
+            | Event::PortCreated { .. }
+            | Event::PortDeleted {}
+            | Event::ConductorRegistered { .. }
+            | Event::ConductorLost {}
+            | Event::ConductorUnregistered {} => {}
+        }
+    }
+
+    fn fold_step_started(&mut self, index: usize, attempt: u32, until: Timestamp, at: Timestamp) {
+        let Some(planned) = step_of(self.plan.as_mut(), index) else { return };
+        let started_at = match planned.status {
+            StepStatus::Running { started_at, .. } => started_at,
+            StepStatus::Pending | StepStatus::Done { .. } | StepStatus::Failed { .. } => at,
+        };
+        planned.status = StepStatus::Running { attempt, started_at, until };
+        if planned.step.boots_agent() && attempt == 1 {
+            self.agent = None;
+        }
+    }
+
+    fn fold_step_completed(&mut self, index: usize, result: &StepResult, at: Timestamp) {
+        let Some(planned) = step_of(self.plan.as_mut(), index) else { return };
+        let (attempt, started_at) = begun(&planned.status, at);
+        planned.status = StepStatus::Done { attempt, started_at, finished_at: at };
+        match planned.step {
+            Step::TearDown | Step::TearDownAgent | Step::TearDownCleaning => self.agent = None,
+            Step::VerifyPower
+            | Step::PrepareImage
+            | Step::Deploy
+            | Step::PrepareCleaning
+            | Step::WriteImage
+            | Step::WriteConfigdrive
+            | Step::PrepareInstanceBoot
+            | Step::BootInstance
+            | Step::EraseDevicesMetadata => {}
+        }
+        match result {
+            StepResult::Power(state) => self.power.state = Some(*state),
+            StepResult::Image(image) => {
+                if let Some(deployment) = &mut self.deployment {
+                    deployment.image = Some(image.clone());
+                }
+            }
+            StepResult::Written(report) => {
+                if let Some(deployment) = &mut self.deployment {
+                    deployment.write = Some(report.clone());
+                }
+            }
+            StepResult::Done | StepResult::Agent(_) | StepResult::Erased(_) => {}
+        }
+    }
+
+    fn fold_step_failed(&mut self, index: usize, message: &str, at: Timestamp) {
+        self.last_error = Some(message.to_owned());
+        self.agent = None;
+        let Some(planned) = step_of(self.plan.as_mut(), index) else { return };
+        let (attempt, started_at) = begun(&planned.status, at);
+        planned.status =
+            StepStatus::Failed { attempt, started_at, finished_at: at, error: message.to_owned() };
+    }
+}
+
+fn step_of(plan: Option<&mut Plan>, index: usize) -> Option<&mut crate::node::PlannedStep> {
+    plan?.steps.get_mut(index)
+}
+
+/// How often a step was begun and when first; a step may end without ever being reported as begun.
+fn begun(status: &StepStatus, at: Timestamp) -> (u32, Timestamp) {
+    match status {
+        StepStatus::Running { attempt, started_at, .. }
+        | StepStatus::Done { attempt, started_at, .. }
+        | StepStatus::Failed { attempt, started_at, .. } => (*attempt, *started_at),
+        StepStatus::Pending => (0, at),
+    }
+}

@@ -1,0 +1,451 @@
+//! Deployments: the request, checked and immutable, and what was found out about it.
+//!
+//! Ironic writes derived values into the user's own fields, so that a rebuild depends on a warm cache; here the two
+//! never mix.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::JsonMap;
+use crate::ids::CommandId;
+use crate::{Invalid, Timestamp};
+
+/// Largest config drive content that is taken into the ledger. User data beyond it belongs behind a URL.
+pub const CONFIG_DRIVE_BYTES_MAX: usize = 1024 * 1024;
+
+/// A deployment that a node holds or is getting.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Named after the command that asked for it.
+    pub id: CommandId,
+    /// As asked for.
+    pub spec: DeploymentSpec,
+    /// When.
+    pub requested_at: Timestamp,
+    /// What the image cache made of the source, once it has.
+    pub image: Option<ResolvedImage>,
+    /// How the disk was written, once it was.
+    pub write: Option<WriteReport>,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentSpec {
+    /// What goes on the disk.
+    pub image: ImageSpec,
+    /// How.
+    pub deploy_interface: DeployInterface,
+    /// From where the agent reads it.
+    pub image_download_source: ImageDownloadSource,
+    /// First-boot configuration for the deployed system.
+    pub config_drive: Option<ConfigDrive>,
+    /// Root device hints; empty leaves the choice to the agent.
+    pub root_device: BTreeMap<String, String>,
+}
+
+/// How a deployment gets onto the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeployInterface {
+    /// The agent writes an image.
+    #[default]
+    Direct,
+}
+
+impl DeployInterface {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+        }
+    }
+}
+
+impl FromStr for DeployInterface {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "direct" => Ok(Self::Direct),
+            _ => Err(Invalid::new("deploy_interface", text, "is not supported; `direct` is")),
+        }
+    }
+}
+
+/// From where the agent reads the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageDownloadSource {
+    /// From the image cache, prepared and verified chunk by chunk.
+    #[default]
+    Local,
+    /// From the source itself; raw images only, verified as a whole.
+    Http,
+}
+
+impl ImageDownloadSource {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl FromStr for ImageDownloadSource {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "local" => Ok(Self::Local),
+            "http" => Ok(Self::Http),
+            _ => Err(Invalid::new("image_download_source", text, "is neither `local` nor `http`")),
+        }
+    }
+}
+
+/// Format of an image's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskFormat {
+    /// The disk's bytes as they are.
+    Raw,
+    /// QEMU's copy-on-write format, version 2 or 3.
+    Qcow2,
+}
+
+impl DiskFormat {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// Digest algorithms of image checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HashAlgorithm {
+    /// Kept for old checksum files; proves transfer, not origin.
+    Md5,
+    /// The usual one.
+    Sha256,
+    /// The strongest one.
+    Sha512,
+}
+
+impl HashAlgorithm {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Length of a digest in hexadecimal digits.
+    #[must_use]
+    pub const fn hex_digits(self) -> usize {
+        match self {
+            Self::Md5 => 32,
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
+impl fmt::Display for HashAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for HashAlgorithm {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        [Self::Md5, Self::Sha256, Self::Sha512]
+            .into_iter()
+            .find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| Invalid::new("os_hash_algo", text, "is none of: md5, sha256, sha512"))
+    }
+}
+
+/// How the image is known to be the right one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ImageChecksum {
+    /// The digest itself, lower case hexadecimal.
+    Digest {
+        /// Its algorithm.
+        algorithm: HashAlgorithm,
+        /// Its value.
+        value: String,
+    },
+    /// A checksum file that names the image.
+    File {
+        /// Where it is.
+        url: String,
+    },
+}
+
+/// An image, checked as far as it can be without reading it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// `http://`, `https://` or `file://` URL.
+    pub source: String,
+    /// Required unless the source is a local file.
+    pub checksum: Option<ImageChecksum>,
+    /// What the content must be; none leaves it to the cache to find out.
+    pub disk_format: Option<DiskFormat>,
+}
+
+/// An image as Ironic's `instance_info` keys give it, unchecked.
+#[derive(Debug, Clone, Default)]
+pub struct ImageInput<'a> {
+    /// `image_source`.
+    pub source: &'a str,
+    /// `image_checksum`: a digest or the URL of a checksum file.
+    pub checksum: &'a str,
+    /// `image_os_hash_algo`.
+    pub os_hash_algo: &'a str,
+    /// `image_os_hash_value`: a digest or the URL of a checksum file.
+    pub os_hash_value: &'a str,
+    /// `image_disk_format`.
+    pub disk_format: &'a str,
+    /// `image_type`.
+    pub image_type: &'a str,
+}
+
+impl ImageSpec {
+    /// Checks all that can be known without reading the image, by Ironic's rules.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the field, relative to the image.
+    pub fn try_new(input: &ImageInput<'_>) -> Result<Self, Invalid> {
+        let source = check_source(input.source)?;
+        if !matches!(input.image_type, "" | "whole-disk") {
+            return Err(Invalid::new(
+                "image_type",
+                input.image_type,
+                "is not supported; `whole-disk` is",
+            ));
+        }
+        let disk_format = match input.disk_format {
+            "" => None,
+            "raw" => Some(DiskFormat::Raw),
+            "qcow2" => Some(DiskFormat::Qcow2),
+            other => {
+                return Err(Invalid::new("disk_format", other, "is neither `raw` nor `qcow2`"));
+            }
+        };
+        let checksum = parse_checksum(input)?;
+        if checksum.is_none() && !source.starts_with("file://") {
+            return Err(Invalid::new(
+                "checksum",
+                "",
+                format!(
+                    "is required for {source}: give checksum, or os_hash_algo and os_hash_value"
+                ),
+            ));
+        }
+        Ok(Self { source, checksum, disk_format })
+    }
+}
+
+fn check_source(source: &str) -> Result<String, Invalid> {
+    if source.is_empty() {
+        return Err(Invalid::new("source", "", "is required: the URL of the image"));
+    }
+    let known = ["http://", "https://", "file://"];
+    let rest = known.iter().find_map(|scheme| source.strip_prefix(scheme));
+    match rest {
+        Some(rest) if !rest.is_empty() => Ok(source.to_owned()),
+        Some(_) => Err(Invalid::new("source", source, "names no image after the scheme")),
+        None => Err(Invalid::new(
+            "source",
+            source,
+            "is not a URL that begins with http://, https:// or file://",
+        )),
+    }
+}
+
+/// `os_hash_*` wins over `checksum`, as in Ironic; half a pair is refused.
+fn parse_checksum(input: &ImageInput<'_>) -> Result<Option<ImageChecksum>, Invalid> {
+    match (input.os_hash_algo, input.os_hash_value) {
+        ("", "") => {}
+        (algo, "") => {
+            return Err(Invalid::new(
+                "os_hash_value",
+                "",
+                format!("is required because os_hash_algo `{algo}` is set"),
+            ));
+        }
+        ("", value) => {
+            return Err(Invalid::new(
+                "os_hash_algo",
+                "",
+                format!("is required because os_hash_value `{value}` is set"),
+            ));
+        }
+        (algo, value) => {
+            let algorithm: HashAlgorithm = algo.parse()?;
+            if is_url(value) {
+                return Ok(Some(ImageChecksum::File { url: value.to_owned() }));
+            }
+            return digest("os_hash_value", algorithm, value).map(Some);
+        }
+    }
+    if input.checksum.is_empty() {
+        return Ok(None);
+    }
+    if is_url(input.checksum) {
+        return Ok(Some(ImageChecksum::File { url: input.checksum.to_owned() }));
+    }
+    let algorithm = [HashAlgorithm::Md5, HashAlgorithm::Sha256, HashAlgorithm::Sha512]
+        .into_iter()
+        .find(|algorithm| algorithm.hex_digits() == input.checksum.len())
+        .ok_or_else(|| {
+            Invalid::new(
+                "checksum",
+                input.checksum,
+                format!(
+                    "has {} characters; md5 has 32, sha256 64 and sha512 128 hexadecimal digits",
+                    input.checksum.len()
+                ),
+            )
+        })?;
+    digest("checksum", algorithm, input.checksum).map(Some)
+}
+
+fn is_url(text: &str) -> bool {
+    ["http://", "https://", "file://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+fn digest(field: &str, algorithm: HashAlgorithm, value: &str) -> Result<ImageChecksum, Invalid> {
+    if value.len() != algorithm.hex_digits() || !value.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Invalid::new(
+            field,
+            value,
+            format!("is not a {algorithm} digest: {} hexadecimal digits", algorithm.hex_digits()),
+        ));
+    }
+    Ok(ImageChecksum::Digest { algorithm, value: value.to_ascii_lowercase() })
+}
+
+impl DeploymentSpec {
+    /// Checks what concerns several fields at once.
+    ///
+    /// # Errors
+    /// [`Invalid`] when `http` is asked for an image that the agent could not write as it arrives, or the config drive
+    /// is too large.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.image_download_source == ImageDownloadSource::Http {
+            if self.image.disk_format != Some(DiskFormat::Raw) {
+                let format = self.image.disk_format.map_or("", DiskFormat::as_str);
+                return Err(Invalid::new(
+                    "image.disk_format",
+                    format,
+                    "must be `raw` with image_download_source `http`, where nothing converts the image; \
+                     use `local` for others",
+                ));
+            }
+            if !matches!(self.image.checksum, Some(ImageChecksum::Digest { .. })) {
+                return Err(Invalid::new(
+                    "image.checksum",
+                    "",
+                    "must be a digest with image_download_source `http`",
+                ));
+            }
+            if self.image.source.starts_with("file://") {
+                return Err(Invalid::new(
+                    "image.source",
+                    &self.image.source,
+                    "cannot be read by the agent; use image_download_source `local`",
+                ));
+            }
+        }
+        if let Some(drive) = &self.config_drive
+            && drive.size_bytes() > CONFIG_DRIVE_BYTES_MAX
+        {
+            return Err(Invalid::new(
+                "config_drive",
+                &format!("{} bytes", drive.size_bytes()),
+                format!("is larger than {CONFIG_DRIVE_BYTES_MAX} bytes"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// First-boot configuration, in OpenStack's layout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConfigDrive {
+    /// `meta_data.json`.
+    pub meta_data: JsonMap,
+    /// `network_data.json`.
+    pub network_data: Option<JsonMap>,
+    /// `user_data`, base64.
+    pub user_data: Option<String>,
+    /// `vendor_data.json`.
+    pub vendor_data: Option<JsonMap>,
+}
+
+impl ConfigDrive {
+    fn size_bytes(&self) -> usize {
+        let maps = [Some(&self.meta_data), self.network_data.as_ref(), self.vendor_data.as_ref()];
+        let json: usize = maps
+            .into_iter()
+            .flatten()
+            .map(|map| serde_json::to_vec(map).map_or(0, |bytes| bytes.len()))
+            .sum();
+        json + self.user_data.as_ref().map_or(0, String::len)
+    }
+}
+
+/// What the image cache made of the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedImage {
+    /// BLAKE3 of its manifest, hexadecimal.
+    pub id: String,
+    /// What the source was.
+    pub source_format: String,
+    /// Size of the disk it describes.
+    pub raw_size_bytes: u64,
+    /// Algorithm of `raw_hash_value`.
+    pub raw_hash_algo: String,
+    /// Digest of the whole raw image, hexadecimal.
+    pub raw_hash_value: String,
+    /// Size of the pack.
+    pub pack_size_bytes: u64,
+}
+
+/// How the disk was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteReport {
+    /// Which disk.
+    pub device: String,
+    /// Size of the raw image.
+    pub image_bytes: u64,
+    /// Received, repeated ones included.
+    pub wire_bytes: u64,
+    /// Chunks that arrived damaged.
+    pub refused_chunks: u64,
+    /// Found right on the disk after an interruption.
+    pub resumed_bytes: u64,
+    /// From first to last byte, in the last attempt.
+    pub duration_milliseconds: u64,
+    /// Most memory that the agent held.
+    pub agent_peak_rss_bytes: u64,
+}

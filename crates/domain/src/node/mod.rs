@@ -1,0 +1,144 @@
+//! The node aggregate: a machine, what was asked of it and where it stands.
+
+mod deployment;
+mod inventory;
+mod plan;
+mod power;
+mod provision_state;
+mod spec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::ids::{ConductorId, Incarnation, NodeId, NodeName, PlanId};
+
+pub use deployment::{
+    CONFIG_DRIVE_BYTES_MAX, ConfigDrive, DeployInterface, Deployment, DeploymentSpec, DiskFormat,
+    HashAlgorithm, ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ResolvedImage,
+    WriteReport,
+};
+pub use inventory::{Disk, Inventory, NetworkInterface};
+pub use plan::{Plan, PlanKind, PlannedStep, Step, StepReport, StepResult, StepStatus};
+pub(crate) use power::POWER_CHANGE_LIMIT;
+pub use power::{Power, PowerRequest, PowerState, PowerTarget};
+pub use provision_state::{ProvisionState, TRANSITIONS, Transition, Trigger, Verb};
+pub use spec::{FieldChange, JsonMap, NodeSpec};
+
+/// A managed machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its name, if it has one.
+    pub name: Option<NodeName>,
+    /// Count of its events.
+    pub version: u64,
+    /// When it was enrolled.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// The caller's part.
+    pub spec: NodeSpec,
+    /// Where it stands in the table of provision states.
+    pub provision: Provision,
+    /// Its power, as last seen and as asked for.
+    pub power: Power,
+    /// Why conductors leave it alone, if they do.
+    pub maintenance: Option<Maintenance>,
+    /// What went wrong last, until something goes right.
+    pub last_error: Option<String>,
+    /// Who drives it. Kept while nothing is to be done, so that the next work needs no new claim.
+    pub claim: Option<Claim>,
+    /// The deployment it holds or is getting.
+    pub deployment: Option<Deployment>,
+    /// The steps in progress, or the last ones.
+    pub plan: Option<Plan>,
+    /// The agent that runs on it since its last boot.
+    pub agent: Option<AgentBinding>,
+    /// What it is made of, once an agent has said.
+    pub inventory: Option<Inventory>,
+}
+
+/// Where a node stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provision {
+    /// The state.
+    pub state: ProvisionState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Where it is heading, if anywhere.
+    pub target: Option<ProvisionState>,
+}
+
+/// Why conductors leave a node alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// In the operator's words.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The right to drive a node. Whatever carries an older epoch is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Who.
+    pub conductor: ConductorId,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Grows with every claim of the node, and with every release.
+    pub epoch: u64,
+    /// Since when.
+    pub at: Timestamp,
+    /// Whether it was let go of.
+    #[serde(default)]
+    pub released: bool,
+}
+
+/// The agent that may speak for a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentBinding {
+    /// SHA-256 of its token, hexadecimal.
+    pub token_digest: String,
+    /// When it looked up.
+    pub at: Timestamp,
+}
+
+impl Claim {
+    /// Whether this life of this conductor holds it.
+    #[must_use]
+    pub fn is_held_by(&self, conductor: &ConductorId, incarnation: Incarnation) -> bool {
+        !self.released && self.conductor == *conductor && self.incarnation == incarnation
+    }
+}
+
+impl Node {
+    /// The name if there is one, else the id: how people are told which node is meant.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.id.to_string(), ToString::to_string)
+    }
+
+    /// The step to be done or in progress, with its place in the plan. None when no plan is running.
+    #[must_use]
+    pub fn current_step(&self) -> Option<(&Plan, usize, &PlannedStep)> {
+        if !self.provision.state.is_transient() {
+            return None;
+        }
+        let plan = self.plan.as_ref()?;
+        let (index, step) = plan.current()?;
+        Some((plan, index, step))
+    }
+
+    /// Whether an agent is expected on the machine now.
+    #[must_use]
+    pub fn expects_agent(&self) -> bool {
+        self.current_step().is_some_and(|(plan, ..)| plan.uses_agent())
+    }
+
+    /// The epoch of the last claim; 0 when there was none.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.claim.as_ref().map_or(0, |claim| claim.epoch)
+    }
+}

@@ -1,0 +1,293 @@
+//! Ironic's provision states and the one table of how a node moves between them.
+//!
+//! `decide` consults [`TRANSITIONS`], and nothing else knows which move is legal. The strings are Ironic's.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Invalid;
+
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident, $field:literal { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// All of them, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name as it is stored and shown.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                Self::ALL.iter().copied().find(|item| item.as_str() == text).ok_or_else(|| {
+                    let known: Vec<_> = Self::ALL.iter().map(|item| item.as_str()).collect();
+                    Invalid::new($field, text, format!("is none of: {}", known.join(", ")))
+                })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+named!(
+    /// Where a node stands in its life.
+    ProvisionState, "provision_state" {
+        /// Known, not yet reachable.
+        Enroll = "enroll",
+        /// Its power control is being tried.
+        Verifying = "verifying",
+        /// Under management, not offered.
+        Manageable = "manageable",
+        /// Being cleaned, a conductor at work.
+        Cleaning = "cleaning",
+        /// Being cleaned, the agent at work.
+        CleanWait = "clean wait",
+        /// Cleaning did not succeed.
+        CleanFailed = "clean failed",
+        /// Clean and offered.
+        Available = "available",
+        /// Being deployed, a conductor at work.
+        Deploying = "deploying",
+        /// Being deployed, the agent at work or awaited.
+        WaitCallBack = "wait call-back",
+        /// The deployment did not succeed.
+        DeployFailed = "deploy failed",
+        /// Holds a deployment and runs.
+        Active = "active",
+        /// Its deployment is being taken off.
+        Deleting = "deleting",
+        /// The deployment could not be taken off.
+        Error = "error",
+    }
+);
+
+named!(
+    /// What a user can ask that moves the provision state.
+    Verb, "verb" {
+        /// Take under management.
+        Manage = "manage",
+        /// Make available.
+        Provide = "provide",
+        /// Put an image on it.
+        Deploy = "deploy",
+        /// Put an image on it again.
+        Rebuild = "rebuild",
+        /// Take the image off it.
+        Undeploy = "undeploy",
+        /// Stop what is going on.
+        Abort = "abort",
+    }
+);
+
+/// What moves a node: a verb, or how its work goes. Ironic's event names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A user asked.
+    Verb(Verb),
+    /// The plan is done.
+    Done,
+    /// A step failed.
+    Fail,
+    /// The agent's turn.
+    Wait,
+    /// The conductor's turn again.
+    Resume,
+    /// The deployment is off; cleaning follows.
+    Clean,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verb(verb) => verb.as_str(),
+            Self::Done => "done",
+            Self::Fail => "fail",
+            Self::Wait => "wait",
+            Self::Resume => "resume",
+            Self::Clean => "clean",
+        })
+    }
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// The state it leaves.
+    pub from: ProvisionState,
+    /// What moves it.
+    pub trigger: Trigger,
+    /// The state it enters.
+    pub to: ProvisionState,
+}
+
+const fn row(from: ProvisionState, trigger: Trigger, to: ProvisionState) -> Transition {
+    Transition { from, trigger, to }
+}
+
+/// Every legal move. Beyond Ironic's table: `abort` also stops `deploying` and `cleaning`, and leads out of `verifying`;
+/// `undeploy` leads out of every state that holds a deployment.
+pub const TRANSITIONS: &[Transition] = {
+    use ProvisionState::{
+        Active, Available, CleanFailed, CleanWait, Cleaning, Deleting, DeployFailed, Deploying,
+        Enroll, Error, Manageable, Verifying, WaitCallBack,
+    };
+    use Trigger::{Clean, Done, Fail, Resume, Wait};
+    use Verb::{Abort, Deploy, Manage, Provide, Rebuild, Undeploy};
+    &[
+        row(Enroll, Trigger::Verb(Manage), Verifying),
+        row(Verifying, Done, Manageable),
+        row(Verifying, Fail, Enroll),
+        row(Verifying, Trigger::Verb(Abort), Enroll),
+        row(Manageable, Trigger::Verb(Provide), Cleaning),
+        row(Available, Trigger::Verb(Manage), Manageable),
+        row(Available, Trigger::Verb(Deploy), Deploying),
+        row(Cleaning, Done, Available),
+        row(Cleaning, Fail, CleanFailed),
+        row(Cleaning, Wait, CleanWait),
+        row(Cleaning, Trigger::Verb(Abort), CleanFailed),
+        row(CleanWait, Resume, Cleaning),
+        row(CleanWait, Fail, CleanFailed),
+        row(CleanWait, Trigger::Verb(Abort), CleanFailed),
+        row(CleanFailed, Trigger::Verb(Manage), Manageable),
+        row(Deploying, Done, Active),
+        row(Deploying, Fail, DeployFailed),
+        row(Deploying, Wait, WaitCallBack),
+        row(Deploying, Trigger::Verb(Abort), DeployFailed),
+        row(WaitCallBack, Resume, Deploying),
+        row(WaitCallBack, Fail, DeployFailed),
+        row(WaitCallBack, Trigger::Verb(Abort), DeployFailed),
+        row(WaitCallBack, Trigger::Verb(Undeploy), Deleting),
+        row(DeployFailed, Trigger::Verb(Deploy), Deploying),
+        row(DeployFailed, Trigger::Verb(Rebuild), Deploying),
+        row(DeployFailed, Trigger::Verb(Undeploy), Deleting),
+        row(Active, Trigger::Verb(Rebuild), Deploying),
+        row(Active, Trigger::Verb(Undeploy), Deleting),
+        row(Deleting, Clean, Cleaning),
+        row(Deleting, Fail, Error),
+        row(Error, Trigger::Verb(Rebuild), Deploying),
+        row(Error, Trigger::Verb(Undeploy), Deleting),
+    ]
+};
+
+impl ProvisionState {
+    /// The state that `trigger` leads to from here, if the table has it.
+    #[must_use]
+    pub fn after(self, trigger: Trigger) -> Option<Self> {
+        TRANSITIONS.iter().find(|row| row.from == self && row.trigger == trigger).map(|row| row.to)
+    }
+
+    /// The verbs that the table allows here.
+    #[must_use]
+    pub fn verbs(self) -> Vec<Verb> {
+        Verb::ALL
+            .iter()
+            .copied()
+            .filter(|verb| self.after(Trigger::Verb(*verb)).is_some())
+            .collect()
+    }
+
+    /// Where a node in this state is heading; none when it rests.
+    #[must_use]
+    pub const fn target(self) -> Option<Self> {
+        match self {
+            Self::Verifying => Some(Self::Manageable),
+            Self::Cleaning | Self::CleanWait | Self::Deleting => Some(Self::Available),
+            Self::Deploying | Self::WaitCallBack => Some(Self::Active),
+            Self::Enroll
+            | Self::Manageable
+            | Self::CleanFailed
+            | Self::Available
+            | Self::DeployFailed
+            | Self::Active
+            | Self::Error => None,
+        }
+    }
+
+    /// Whether work is in progress: such a state has a plan, an owner and a deadline.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        self.target().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_no_row_twice() {
+        for (place, row) in TRANSITIONS.iter().enumerate() {
+            let again = TRANSITIONS[place + 1..]
+                .iter()
+                .find(|other| other.from == row.from && other.trigger == row.trigger);
+            assert_eq!(again, None, "{} on {} is there twice", row.from, row.trigger);
+        }
+    }
+
+    #[test]
+    fn every_state_has_a_way_on() {
+        for state in ProvisionState::ALL {
+            assert!(TRANSITIONS.iter().any(|row| row.from == *state), "{state} is a dead end");
+            if *state != ProvisionState::Enroll {
+                assert!(
+                    TRANSITIONS.iter().any(|row| row.to == *state),
+                    "{state} cannot be reached"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn transient_states_can_fail_and_resting_ones_only_move_by_a_verb() {
+        for state in ProvisionState::ALL {
+            assert_eq!(state.after(Trigger::Fail).is_some(), state.is_transient(), "{state}");
+            if !state.is_transient() {
+                assert!(
+                    TRANSITIONS
+                        .iter()
+                        .filter(|row| row.from == *state)
+                        .all(|row| matches!(row.trigger, Trigger::Verb(_))),
+                    "{state}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for state in ProvisionState::ALL {
+            assert_eq!(state.as_str().parse(), Ok(*state));
+        }
+        let error = "deployed".parse::<ProvisionState>().unwrap_err();
+        assert!(error.to_string().starts_with("provision_state `deployed` is none of: enroll,"));
+    }
+}

@@ -1,0 +1,102 @@
+//! The caller's part of a node.
+
+use serde::{Deserialize, Serialize};
+
+use super::DeployInterface;
+use crate::ids::NodeName;
+
+/// A JSON object.
+pub type JsonMap = serde_json::Map<String, serde_json::Value>;
+
+/// What the caller says of a node. Ironic's fields.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// Hardware type.
+    pub driver: String,
+    /// What the hardware type needs to reach the machine.
+    pub driver_info: JsonMap,
+    /// What is known of the machine.
+    pub properties: JsonMap,
+    /// What kind of machine schedulers take it for.
+    pub resource_class: String,
+    /// Only conductors of this group drive it.
+    pub conductor_group: String,
+    /// The default of its deployments.
+    pub deploy_interface: DeployInterface,
+    /// Whether it is cleaned on its way to `available`; unset means yes.
+    pub automated_clean: Option<bool>,
+    /// In the caller's words.
+    pub description: String,
+    /// The project that owns it.
+    pub owner: String,
+    /// Free for the caller.
+    pub extra: JsonMap,
+}
+
+/// One change to the caller's part. Changes of different fields and keys never undo one another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "field", content = "to", rename_all = "snake_case")]
+pub enum FieldChange {
+    /// The name, or none.
+    Name(Option<NodeName>),
+    /// Hardware type.
+    Driver(String),
+    /// All of `driver_info`.
+    DriverInfo(JsonMap),
+    /// One key of `driver_info`; `None` removes it.
+    DriverInfoKey(String, Option<serde_json::Value>),
+    /// All of `properties`.
+    Properties(JsonMap),
+    /// One key of `properties`; `None` removes it.
+    PropertiesKey(String, Option<serde_json::Value>),
+    /// Resource class.
+    ResourceClass(String),
+    /// Conductor group.
+    ConductorGroup(String),
+    /// Default deploy interface.
+    DeployInterface(DeployInterface),
+    /// Whether it is cleaned.
+    AutomatedClean(Option<bool>),
+    /// Description.
+    Description(String),
+    /// Owner.
+    Owner(String),
+    /// All of `extra`.
+    Extra(JsonMap),
+    /// One key of `extra`; `None` removes it.
+    ExtraKey(String, Option<serde_json::Value>),
+}
+
+impl FieldChange {
+    /// Applies the change.
+    pub(crate) fn apply(&self, name: &mut Option<NodeName>, spec: &mut NodeSpec) {
+        match self {
+            Self::Name(to) => name.clone_from(to),
+            Self::Driver(to) => spec.driver.clone_from(to),
+            Self::DriverInfo(to) => spec.driver_info.clone_from(to),
+            Self::DriverInfoKey(key, to) => set_key(&mut spec.driver_info, key, to.as_ref()),
+            Self::Properties(to) => spec.properties.clone_from(to),
+            Self::PropertiesKey(key, to) => set_key(&mut spec.properties, key, to.as_ref()),
+            Self::ResourceClass(to) => spec.resource_class.clone_from(to),
+            Self::ConductorGroup(to) => spec.conductor_group.clone_from(to),
+            Self::DeployInterface(to) => spec.deploy_interface = *to,
+            Self::AutomatedClean(to) => spec.automated_clean = *to,
+            Self::Description(to) => spec.description.clone_from(to),
+            Self::Owner(to) => spec.owner.clone_from(to),
+            Self::Extra(to) => spec.extra.clone_from(to),
+            Self::ExtraKey(key, to) => set_key(&mut spec.extra, key, to.as_ref()),
+        }
+    }
+}
+
+fn set_key(map: &mut JsonMap, key: &str, to: Option<&serde_json::Value>) {
+    match to {
+        Some(value) => {
+            map.insert(key.to_owned(), value.clone());
+        }
+        None => {
+            map.remove(key);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The core through its public face: commands in, events and effects out.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod lifecycle;
+mod provision_table;
+mod random_walks;
+mod world;

@@ -1,0 +1,292 @@
+//! Hardware type `fake`: simulated machines. Each is a directory with a power switch, a boot device and a disk; its
+//! "BMC" is the file system, so every conductor on the host can drive it, and it outlives them all.
+//!
+//! Powered on with the ramdisk as boot device, it runs a real agent against its disk.
+
+mod agent;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+pub use agent::{AgentBoot, AgentRunner, InProcessAgents, RunAgent};
+use serde_json::{Map, Value};
+
+use crate::{BootDevice, HardwareError};
+
+/// Disk of a machine that does not say how large its disk is.
+const DISK_BYTES_DEFAULT: u64 = 10 * 1024 * 1024 * 1024;
+
+/// The hardware type: where machines are and what runs their agents.
+#[derive(Debug, Clone)]
+pub struct Fake {
+    /// A machine without `driver_info.directory` is the directory here that is named after the node's id.
+    pub machines_dir: PathBuf,
+    /// What starts an agent.
+    pub runner: AgentRunner,
+    /// Where the agents look up their node.
+    pub api_urls: Vec<String>,
+}
+
+/// A simulated machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    directory: PathBuf,
+    disk_bytes: u64,
+    mac_addresses: Vec<String>,
+    /// Who gives the orders, as the machine's record of them says it.
+    caller: String,
+    fake: Fake,
+}
+
+impl Fake {
+    /// The machine of a node. `driver_info` may hold `directory` and `disk_bytes`.
+    ///
+    /// # Errors
+    /// [`HardwareError::DriverInfo`] when a key holds something else than a path or a number of bytes.
+    pub fn machine(
+        &self,
+        node_id: &str,
+        driver_info: &Map<String, Value>,
+        mac_addresses: Vec<String>,
+    ) -> Result<Machine, HardwareError> {
+        let directory = match driver_info.get("directory") {
+            None => self.machines_dir.join(node_id),
+            Some(Value::String(path)) if Path::new(path).is_absolute() => PathBuf::from(path),
+            Some(other) => {
+                return Err(HardwareError::DriverInfo {
+                    key: "directory",
+                    value: other.to_string(),
+                    reason: "is not an absolute path",
+                });
+            }
+        };
+        let disk_bytes = match driver_info.get("disk_bytes") {
+            None => DISK_BYTES_DEFAULT,
+            Some(value) => bytes(value).ok_or_else(|| HardwareError::DriverInfo {
+                key: "disk_bytes",
+                value: value.to_string(),
+                reason: "is not a number of bytes greater than 0 and a multiple of 512",
+            })?,
+        };
+        Ok(Machine {
+            directory,
+            disk_bytes,
+            mac_addresses,
+            caller: "nobody".to_owned(),
+            fake: self.clone(),
+        })
+    }
+}
+
+/// Accepts a number, or a number as text: command lines give the latter.
+fn bytes(value: &Value) -> Option<u64> {
+    let bytes = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))?;
+    (bytes > 0 && bytes.is_multiple_of(512)).then_some(bytes)
+}
+
+impl Machine {
+    /// The same machine, for orders of a conductor under the claim with `epoch`. The machine keeps a record of orders in
+    /// `orders.log`, each with who gave it: by that it can be told whether an old claim was obeyed.
+    #[must_use]
+    pub fn on_behalf_of(self, conductor: &str, epoch: u64) -> Self {
+        Self { caller: format!("epoch {epoch} conductor {conductor}"), ..self }
+    }
+
+    /// Whether it is on. Makes the machine on first sight: off, with an empty disk.
+    ///
+    /// # Errors
+    /// [`HardwareError::Io`] naming the file.
+    pub fn is_on(&self) -> Result<bool, HardwareError> {
+        self.assemble()?;
+        Ok(self.read("power")?.trim() == "on")
+    }
+
+    /// Sets what it boots the next time it is switched on.
+    ///
+    /// # Errors
+    /// [`HardwareError::Io`] naming the file.
+    pub fn set_boot_device(&self, device: BootDevice) -> Result<(), HardwareError> {
+        self.assemble()?;
+        self.record("orders.log", &format!("{}: boot device {device:?}", self.caller))?;
+        self.write(
+            "boot_device",
+            match device {
+                BootDevice::Ramdisk => "ramdisk",
+                BootDevice::Disk => "disk",
+            },
+        )
+    }
+
+    /// Switches it on. A machine that is on stays as it is.
+    ///
+    /// # Errors
+    /// [`HardwareError::Io`] naming the file, or the agent's program.
+    pub async fn power_on(&self) -> Result<(), HardwareError> {
+        if self.is_on()? {
+            return Ok(());
+        }
+        self.record("orders.log", &format!("{}: power on", self.caller))?;
+        // What ran before the power went is gone, and so is all it held in memory.
+        self.fake.runner.stop(&self.agent_boot()).await?;
+        let boot = self.agent_boot();
+        let memory = &boot.state_dir;
+        if memory.exists() {
+            fs::remove_dir_all(memory).map_err(io("clear", memory))?;
+        }
+        fs::create_dir_all(memory).map_err(io("make", memory))?;
+        if self.read("boot_device")?.trim() == "ramdisk" {
+            self.write("power", "booting")?;
+            self.fake.runner.start(&self.directory, boot)?;
+        } else {
+            self.boot_from_disk()?;
+        }
+        self.write("power", "on")
+    }
+
+    /// Boots the disk, once for each time it is switched on: a caller that died in the middle of that is followed by
+    /// another one, for which the machine is still off.
+    fn boot_from_disk(&self) -> Result<(), HardwareError> {
+        let path = self.directory.join("console.log");
+        let said_bytes = fs::metadata(&path).map_or(0, |console| console.len());
+        let power = self.read("power")?;
+        let began_at = power.trim().strip_prefix("booting at ").and_then(|at| at.parse().ok());
+        if began_at.is_some_and(|began_at: u64| said_bytes > began_at) {
+            return Ok(());
+        }
+        self.write("power", &format!("booting at {said_bytes}"))?;
+        let said = if self.has_boot_record()? { "booted from disk" } else { "no bootable device" };
+        self.record("console.log", said)
+    }
+
+    /// Switches it off, at once: what runs on it ends in the middle of whatever it does.
+    ///
+    /// # Errors
+    /// [`HardwareError::Io`] naming the file.
+    pub async fn power_off(&self) -> Result<(), HardwareError> {
+        self.assemble()?;
+        if self.read("power")?.trim() == "off" {
+            return Ok(());
+        }
+        self.record("orders.log", &format!("{}: power off", self.caller))?;
+        self.fake.runner.stop(&self.agent_boot()).await?;
+        self.write("power", "off")
+    }
+
+    /// The file that is its disk.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.directory.join("disk.img")
+    }
+
+    fn agent_boot(&self) -> AgentBoot {
+        AgentBoot {
+            api_urls: self.fake.api_urls.clone(),
+            mac_addresses: self.mac_addresses.clone(),
+            disk: self.disk(),
+            state_dir: self.directory.join("memory"),
+        }
+    }
+
+    fn assemble(&self) -> Result<(), HardwareError> {
+        fs::create_dir_all(&self.directory).map_err(io("make", &self.directory))?;
+        let disk = self.disk();
+        if !disk.exists() {
+            let file = fs::File::create(&disk).map_err(io("make", &disk))?;
+            file.set_len(self.disk_bytes).map_err(io("size", &disk))?;
+        }
+        for (name, value) in [("power", "off"), ("boot_device", "disk")] {
+            if !self.directory.join(name).exists() {
+                self.write(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a BIOS would boot the disk: the signature at the end of its first sector.
+    fn has_boot_record(&self) -> Result<bool, HardwareError> {
+        use std::os::unix::fs::FileExt;
+        let disk = self.disk();
+        let mut signature = [0; 2];
+        fs::File::open(&disk)
+            .and_then(|file| file.read_exact_at(&mut signature, 510))
+            .map_err(io("read", &disk))?;
+        Ok(signature == [0x55, 0xaa])
+    }
+
+    /// Adds a line to one of the machine's records.
+    fn record(&self, name: &str, line: &str) -> Result<(), HardwareError> {
+        let path = self.directory.join(name);
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| writeln!(file, "{line}"))
+            .map_err(io("write", &path))
+    }
+
+    fn read(&self, name: &str) -> Result<String, HardwareError> {
+        let path = self.directory.join(name);
+        fs::read_to_string(&path).map_err(io("read", &path))
+    }
+
+    /// Replaces the file whole, so that another conductor never reads half a word.
+    fn write(&self, name: &str, value: &str) -> Result<(), HardwareError> {
+        let path = self.directory.join(name);
+        let next = self.directory.join(format!(".{name}.next"));
+        fs::write(&next, value).and_then(|()| fs::rename(&next, &path)).map_err(io("write", &path))
+    }
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> HardwareError {
+    let path = path.to_owned();
+    move |source| HardwareError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(directory: &Path) -> Machine {
+        let fake = Fake {
+            machines_dir: directory.to_owned(),
+            runner: AgentRunner::Program("/bin/sleep".into()),
+            api_urls: vec!["60".to_owned()],
+        };
+        let info = Map::from_iter([("disk_bytes".to_owned(), Value::from(1024 * 1024))]);
+        fake.machine("m1", &info, Vec::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn power_and_boot_device_are_kept_and_repeats_are_harmless() {
+        let home = tempfile::tempdir().unwrap();
+        let machine = machine(home.path());
+        assert!(!machine.is_on().unwrap());
+        machine.set_boot_device(BootDevice::Disk).unwrap();
+        for _ in 0..2 {
+            machine.power_on().await.unwrap();
+            assert!(machine.is_on().unwrap());
+        }
+        let console = fs::read_to_string(home.path().join("m1/console.log")).unwrap();
+        assert_eq!(console, "no bootable device\n");
+        for _ in 0..2 {
+            machine.power_off().await.unwrap();
+            assert!(!machine.is_on().unwrap());
+        }
+        assert_eq!(fs::metadata(machine.disk()).unwrap().len(), 1024 * 1024);
+    }
+
+    #[test]
+    fn a_wrong_driver_info_names_key_and_value() {
+        let home = tempfile::tempdir().unwrap();
+        let fake = machine(home.path()).fake;
+        for (key, value) in [("disk_bytes", "ten"), ("disk_bytes", "513"), ("directory", "here")] {
+            let info = Map::from_iter([(key.to_owned(), Value::from(value))]);
+            let error = fake.machine("m1", &info, Vec::new()).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("driver_info.{key} `\"{value}\"` is not")),
+                "{error}"
+            );
+        }
+    }
+}

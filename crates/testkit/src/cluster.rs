@@ -1,0 +1,461 @@
+//! A whole cluster of processes on loopback.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::Context;
+use bessemer_client::Client;
+use bessemer_proto::v1::{
+    CreateNodeRequest, DeployNodeRequest, DeploymentSpec, Event, EventFilter, GetNodeRequest,
+    GetStatusRequest, ImageSpec, ListConductorsRequest, ListEventsRequest, Node, NodeSpec,
+    NodeVerbRequest,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::nats::NatsServer;
+use crate::process::{Agent, Process, binary, free_port, kill_all_under};
+use crate::proxy::Proxy;
+use crate::wait::wait_for;
+
+/// How long a cluster may take until it can be used; on two busy cores elections and opening files take seconds.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a cluster is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Members of the API.
+    pub members: u64,
+    /// Conductors.
+    pub conductors: usize,
+    /// Whether events are published to a NATS server.
+    pub nats: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { members: 3, conductors: 2, nats: true }
+    }
+}
+
+/// A running cluster: API members, conductors, an image cache behind a proxy, and a NATS server. Everything ends, and
+/// every file is removed, when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Members of the API.
+    pub members: Vec<Process>,
+    /// Conductors, `c0` and on.
+    pub conductors: Vec<Process>,
+    /// The image cache.
+    pub cache: Process,
+    /// Between agents and the image cache.
+    pub proxy: Proxy,
+    /// The NATS server, if there is one.
+    pub nats: Option<NatsServer>,
+    /// A client of all members.
+    pub client: Client,
+    api_urls: Vec<String>,
+    cache_url: String,
+    // Last, so that it goes after the processes.
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until it can be used.
+    ///
+    /// # Errors
+    /// When a program is missing, or the cluster does not get ready in time; says what its parts said last.
+    pub async fn start(options: &Options) -> anyhow::Result<Self> {
+        // Another part of the test may have installed it.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let directory = tempfile::Builder::new().prefix("bessemer-").tempdir()?;
+        let home = directory.path();
+        let nats = options.nats.then(|| NatsServer::start(home)).transpose()?;
+        let (cache_grpc, cache_http) = (free_port(), free_port());
+        let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], cache_http))).await?;
+        let cache = start_cache(home, cache_grpc, cache_http, proxy.address())?;
+        let ports: Vec<_> = (0..options.members).map(|_| free_port()).collect();
+        let api_urls: Vec<_> =
+            ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
+        let cache_url = format!("http://127.0.0.1:{cache_grpc}");
+        let members = start_members(home, &ports, &api_urls, &cache_url)?;
+        let conductors = (0..options.conductors)
+            .map(|number| start_conductor(home, number, &api_urls, &cache_url, nats.as_ref()))
+            .collect::<anyhow::Result<_>>()?;
+        let client = Client::new(&api_urls)?.with_actor("test");
+        let cluster = Self {
+            members,
+            conductors,
+            cache,
+            proxy,
+            nats,
+            client,
+            api_urls,
+            cache_url,
+            directory,
+        };
+        cluster.ready(options.conductors).await?;
+        Ok(cluster)
+    }
+
+    /// Starts a member that is new and has an empty directory; it is to be added. Its id follows the last one's.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    pub fn start_new_member(&mut self) -> anyhow::Result<u64> {
+        let port = free_port();
+        self.api_urls.push(format!("http://127.0.0.1:{port}"));
+        let id = self.api_urls.len() as u64;
+        let known = members_toml(&self.api_urls);
+        let member = start_member(self.directory.path(), id, port, &self.cache_url, &known)?;
+        self.members.push(member);
+        self.client = Client::new(&self.api_urls)?.with_actor("test");
+        Ok(id)
+    }
+
+    /// `host:port` of a member.
+    #[must_use]
+    pub fn member_address(&self, id: u64) -> String {
+        self.api_urls[place(id)].trim_start_matches("http://").to_owned()
+    }
+
+    /// Where a member keeps its data.
+    #[must_use]
+    pub fn member_directory(&self, id: u64) -> PathBuf {
+        self.home().join(format!("api-{id}"))
+    }
+
+    /// A client of some members only.
+    ///
+    /// # Errors
+    /// Never: the addresses are the cluster's own.
+    pub fn client_of(&self, ids: &[u64]) -> anyhow::Result<Client> {
+        let urls: Vec<_> = ids.iter().map(|id| &self.api_urls[place(*id)]).collect();
+        Ok(Client::new(&urls)?.with_actor("test"))
+    }
+
+    /// Runs the `bessemer` command against some members.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn bessemer(&self, ids: &[u64], arguments: &[&str]) -> anyhow::Result<Output> {
+        let urls: Vec<_> = ids.iter().map(|id| self.api_urls[place(*id)].as_str()).collect();
+        let mut command = Command::new(binary("bessemer"));
+        Ok(command.args(["--api", &urls.join(",")]).args(arguments).output()?)
+    }
+
+    /// Waits until there is a leader and so many conductors are online.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub async fn ready(&self, conductors: usize) -> anyhow::Result<()> {
+        wait_for("cluster that is ready", READY_LIMIT, async || {
+            let status = self.client.get_status(GetStatusRequest {}).await.map_err(text)?;
+            let known =
+                self.client.list_conductors(ListConductorsRequest {}).await.map_err(text)?;
+            let online = known.conductors.iter().filter(|conductor| conductor.online).count();
+            if status.leader_id != 0 && online == conductors {
+                return Ok(());
+            }
+            Err(format!("leader {}, {online} conductors online", status.leader_id))
+        })
+        .await
+        .with_context(|| self.last_words())
+    }
+
+    /// What every part said last.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let processes = self.members.iter().chain(&self.conductors).chain([&self.cache]);
+        processes.map(Process::last_words).collect::<Vec<_>>().join("\n")
+    }
+
+    /// A directory for the test's own files; the image cache may read `file://` sources below it.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Addresses of the members.
+    #[must_use]
+    pub fn api_urls(&self) -> &[String] {
+        &self.api_urls
+    }
+
+    /// Place in `members` of the leader.
+    ///
+    /// # Errors
+    /// When there is none for too long.
+    pub async fn leader(&self) -> anyhow::Result<usize> {
+        wait_for("leader", READY_LIMIT, async || {
+            let status = self.client.get_status(GetStatusRequest {}).await.map_err(text)?;
+            usize::try_from(status.leader_id)
+                .ok()
+                .and_then(|id| id.checked_sub(1))
+                .ok_or_else(|| "no leader".to_owned())
+        })
+        .await
+    }
+
+    /// Enrols a simulated machine and makes it available.
+    ///
+    /// # Errors
+    /// When the cluster refuses, or the node does not become available.
+    pub async fn available_node(&self, name: &str, disk_bytes: u64) -> anyhow::Result<Node> {
+        let node = self.enrol(name, disk_bytes).await?;
+        self.client.manage_node(verb(name)).await?;
+        self.until_state(name, "manageable").await?;
+        self.client.provide_node(verb(name)).await?;
+        self.until_state(name, "available").await?;
+        Ok(node)
+    }
+
+    /// Enrols a simulated machine.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn enrol(&self, name: &str, disk_bytes: u64) -> anyhow::Result<Node> {
+        let driver_info = prost_struct([("disk_bytes", disk_bytes.to_string().as_str())]);
+        let spec = NodeSpec {
+            driver: "fake".to_owned(),
+            driver_info: Some(driver_info),
+            ..NodeSpec::default()
+        };
+        let id = Uuid::new_v4();
+        let [.., a, b, c] = *id.as_bytes();
+        let node = self
+            .client
+            .create_node(CreateNodeRequest {
+                command_id: Uuid::new_v4().to_string(),
+                id: id.to_string(),
+                name: name.to_owned(),
+                spec: Some(spec),
+                port_addresses: vec![format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")],
+            })
+            .await?;
+        Ok(node)
+    }
+
+    /// Asks for a deployment.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn deploy(&self, name: &str, deployment: DeploymentSpec) -> anyhow::Result<Node> {
+        let request = DeployNodeRequest {
+            command_id: Uuid::new_v4().to_string(),
+            node: name.to_owned(),
+            version: 0,
+            deployment: Some(deployment),
+        };
+        Ok(self.client.deploy_node(request).await?)
+    }
+
+    /// The node as it is now.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn node(&self, name: &str) -> anyhow::Result<Node> {
+        let request = GetNodeRequest { node: name.to_owned(), stale_ok: false };
+        Ok(self.client.get_node(request).await?)
+    }
+
+    /// Waits until a node is in a state.
+    ///
+    /// # Errors
+    /// When it fails on the way, or takes longer than two minutes.
+    pub async fn until_state(&self, name: &str, state: &str) -> anyhow::Result<Node> {
+        wait_for(&format!("{name} {state}"), Duration::from_secs(120), async || {
+            let node = self.node(name).await.map_err(text)?;
+            let status = node.status.clone().unwrap_or_default();
+            if status.provision_state == state {
+                return Ok(node);
+            }
+            Err(format!("{} ({})", status.provision_state, status.last_error))
+        })
+        .await
+        .with_context(|| self.last_words())
+    }
+
+    /// The file that is the disk of a node's machine.
+    #[must_use]
+    pub fn disk(&self, node: &Node) -> PathBuf {
+        let id = node.metadata.as_ref().map(|metadata| metadata.id.as_str()).unwrap_or_default();
+        self.home().join("machines").join(id).join("disk.img")
+    }
+
+    /// The agent that runs on a node's machine.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn agent_of(&self, node: &Node) -> anyhow::Result<Agent> {
+        let disk = self.disk(node);
+        Agent::with_argument(&disk.to_string_lossy())
+            .with_context(|| format!("no agent writes {}", disk.display()))
+    }
+
+    /// Every event, or every event of a node.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn events(&self, node: &str) -> anyhow::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        let mut after_revision = 0;
+        loop {
+            let page = self
+                .client
+                .list_events(ListEventsRequest {
+                    after_revision,
+                    page_size: 1000,
+                    filter: Some(EventFilter { node: node.to_owned(), ..EventFilter::default() }),
+                    after_sequence: 0,
+                })
+                .await?;
+            events.extend(page.events);
+            if !page.more {
+                return Ok(events);
+            }
+            after_revision = page.revision;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    /// Machines outlive their conductors; they must not outlive the test.
+    fn drop(&mut self) {
+        self.conductors.iter_mut().for_each(Process::kill);
+        kill_all_under(self.directory.path());
+    }
+}
+
+/// A verb for a node, with a command id of its own.
+#[must_use]
+pub fn verb(node: &str) -> NodeVerbRequest {
+    NodeVerbRequest { command_id: Uuid::new_v4().to_string(), node: node.to_owned(), version: 0 }
+}
+
+/// A deployment of an image file by its SHA-256.
+#[must_use]
+pub fn deployment_of(image: &Path, sha256: &str) -> DeploymentSpec {
+    DeploymentSpec {
+        image: Some(ImageSpec {
+            source: format!("file://{}", image.display()),
+            checksum: sha256.to_owned(),
+            ..ImageSpec::default()
+        }),
+        ..DeploymentSpec::default()
+    }
+}
+
+/// A JSON object of strings.
+#[must_use]
+pub fn prost_struct<'a>(
+    fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> prost_types::Struct {
+    let value = |text: &str| prost_types::Value {
+        kind: Some(prost_types::value::Kind::StringValue(text.to_owned())),
+    };
+    prost_types::Struct {
+        fields: fields.into_iter().map(|(key, text)| (key.to_owned(), value(text))).collect(),
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Place of a member among all that were started.
+fn place(id: u64) -> usize {
+    usize::try_from(id).expect("members are few") - 1
+}
+
+fn members_toml(api_urls: &[String]) -> String {
+    (1..)
+        .zip(api_urls)
+        .map(|(id, url)| {
+            let address = url.trim_start_matches("http://");
+            format!("[[members]]\nid = {id}\naddress = \"{address}\"\n")
+        })
+        .collect()
+}
+
+fn start_members(
+    home: &Path,
+    ports: &[u16],
+    api_urls: &[String],
+    cache: &str,
+) -> anyhow::Result<Vec<Process>> {
+    let known = members_toml(api_urls);
+    (1..).zip(ports).map(|(id, port)| start_member(home, id, *port, cache, &known)).collect()
+}
+
+fn start_member(
+    home: &Path,
+    id: u64,
+    port: u16,
+    cache: &str,
+    known: &str,
+) -> anyhow::Result<Process> {
+    let config = format!(
+        "member_id = {id}\n\
+         data_dir = \"{data}\"\n\
+         listen = \"127.0.0.1:{port}\"\n\
+         image_caches = [\"{cache}\"]\n\
+         {known}",
+        data = home.join(format!("api-{id}")).display(),
+    );
+    start_service(home, "bessemer-api", &format!("api-{id}"), &config)
+}
+
+fn start_cache(
+    home: &Path,
+    grpc: u16,
+    http: u16,
+    advertised: SocketAddr,
+) -> anyhow::Result<Process> {
+    let config = format!(
+        "data_dir = \"{data}\"\n\
+         grpc_listen = \"127.0.0.1:{grpc}\"\n\
+         http_listen = \"127.0.0.1:{http}\"\n\
+         advertised_url = \"http://{advertised}\"\n\
+         file_roots = [\"{home}\"]\n",
+        data = home.join("cache").display(),
+        home = home.display(),
+    );
+    start_service(home, "bessemer-image-cache", "image-cache", &config)
+}
+
+fn start_conductor(
+    home: &Path,
+    number: usize,
+    api_urls: &[String],
+    cache: &str,
+    nats: Option<&NatsServer>,
+) -> anyhow::Result<Process> {
+    let mut config = format!(
+        "id = \"c{number}\"\n\
+         api_urls = {api_urls:?}\n\
+         image_caches = [\"{cache}\"]\n\
+         listen = \"127.0.0.1:{port}\"\n\
+         [fake]\n\
+         machines_dir = \"{machines}\"\n\
+         agent_program = \"{agent}\"\n\
+         [agent]\n\
+         silence_seconds = 8\n",
+        port = free_port(),
+        machines = home.join("machines").display(),
+        agent = binary("bessemer-agent").display(),
+    );
+    if let Some(nats) = nats {
+        config.push_str(&format!("[nats]\nurl = \"{}\"\n", nats.url()));
+    }
+    start_service(home, "bessemer-conductor", &format!("conductor-{number}"), &config)
+}
+
+fn start_service(home: &Path, program: &str, name: &str, config: &str) -> anyhow::Result<Process> {
+    let path = home.join(format!("{name}.toml"));
+    std::fs::write(&path, config)?;
+    let arguments = ["--config".to_owned(), path.display().to_string()];
+    Process::start(name, &binary(program), &arguments, home)
+}

@@ -1,0 +1,20 @@
+//! Real clusters for tests: real binaries on loopback, killed and cut off on purpose.
+//!
+//! Nothing here pretends. What a test breaks is a process, a connection or a file, and what it waits for is a condition
+//! with a deadline that says what was last seen.
+
+mod cluster;
+mod history;
+mod image;
+mod nats;
+mod process;
+mod proxy;
+mod wait;
+
+pub use cluster::{Cluster, Options, deployment_of, prost_struct, verb};
+pub use history::{assert_stream_complete, settled_history};
+pub use image::{PartitionedImage, digest_of_file, digest_of_prefix};
+pub use nats::NatsServer;
+pub use process::{Agent, Process, binary, free_port};
+pub use proxy::Proxy;
+pub use wait::wait_for;

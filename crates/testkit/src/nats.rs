@@ -1,0 +1,48 @@
+//! A NATS server with JetStream.
+
+use std::path::{Path, PathBuf};
+
+use crate::process::{Process, free_port};
+
+/// A NATS server on loopback, its store in a directory.
+#[derive(Debug)]
+pub struct NatsServer {
+    /// The server process.
+    pub process: Process,
+    port: u16,
+    store: PathBuf,
+}
+
+impl NatsServer {
+    /// Starts Debian's `nats-server` with JetStream.
+    ///
+    /// # Errors
+    /// When it is not installed; `scripts/test` does that.
+    pub fn start(directory: &Path) -> anyhow::Result<Self> {
+        let port = free_port();
+        let store = directory.join("jetstream");
+        let arguments = ["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]
+            .map(ToOwned::to_owned)
+            .into_iter()
+            .chain([store.display().to_string()])
+            .collect::<Vec<_>>();
+        let process = Process::start("nats", Path::new("nats-server"), &arguments, directory)?;
+        Ok(Self { process, port, store })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it, empties its store and starts it again: everything it held is gone.
+    ///
+    /// # Errors
+    /// When the store cannot be removed or the server not be started.
+    pub fn lose_everything(&mut self) -> anyhow::Result<()> {
+        self.process.kill();
+        std::fs::remove_dir_all(&self.store)?;
+        self.process.restart()
+    }
+}

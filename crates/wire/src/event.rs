@@ -1,0 +1,79 @@
+//! Events: stored records and their hashes.
+
+use bessemer_domain::{EventHash, EventRecord, SealedEvent};
+use bessemer_proto::v1;
+use prost::bytes::Bytes;
+
+use crate::{Failure, time};
+
+/// A stored event as a message: its record byte for byte, with the fields a reader filters by beside it.
+#[must_use]
+pub fn to_proto(record: &EventRecord, stored: Bytes, hash: EventHash) -> v1::Event {
+    v1::Event {
+        revision: record.revision.0,
+        subject: record.subject.to_string(),
+        sequence: record.sequence,
+        at: Some(time::to_proto(record.at)),
+        actor: record.actor.clone(),
+        command_id: record.command_id.to_string(),
+        r#type: record.event.name().to_owned(),
+        record: stored,
+        hash: hash.0.to_vec().into(),
+    }
+}
+
+/// The event in a message, from its record alone.
+///
+/// # Errors
+/// [`Failure::Stored`] when the record is not one this version knows, or the hash has not 32 bytes.
+pub fn from_proto(event: &v1::Event) -> Result<SealedEvent, Failure> {
+    let record = EventRecord::decode(&event.record).map_err(|error| Failure::Stored {
+        what: format!("event {} does not decode: {error}", event.revision),
+    })?;
+    let hash = <[u8; 32]>::try_from(event.hash.as_ref()).map_err(|_| Failure::Stored {
+        what: format!(
+            "the hash of event {} has {} bytes, not 32",
+            event.revision,
+            event.hash.len()
+        ),
+    })?;
+    Ok(SealedEvent { record, bytes: event.record.to_vec(), hash: EventHash(hash) })
+}
+
+#[cfg(test)]
+mod tests {
+    use bessemer_domain::ids::{ClusterId, CommandId};
+    use bessemer_domain::{Command, CommandBody, State, Timestamp};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn sealed() -> SealedEvent {
+        let command = Command {
+            id: CommandId::new(Uuid::from_u128(1)),
+            fingerprint: 0,
+            actor: "test".into(),
+            at: Timestamp::from_micros(1_700_000_000_123_456),
+            body: CommandBody::InitialiseCluster { cluster_id: ClusterId::new(Uuid::from_u128(2)) },
+        };
+        State::default().apply(&command).1.remove(0)
+    }
+
+    #[test]
+    fn events_come_back() {
+        let sealed = sealed();
+        let shown = to_proto(&sealed.record, sealed.bytes.clone().into(), sealed.hash);
+        assert_eq!((shown.revision, shown.r#type.as_str()), (1, "cluster.initialised"));
+        assert_eq!(from_proto(&shown).unwrap(), sealed);
+    }
+
+    #[test]
+    fn a_damaged_event_is_told() {
+        let sealed = sealed();
+        let mut shown = to_proto(&sealed.record, sealed.bytes.clone().into(), sealed.hash);
+        shown.hash = shown.hash.slice(..31);
+        assert!(matches!(from_proto(&shown), Err(Failure::Stored { .. })));
+        let shown = to_proto(&sealed.record, Bytes::from_static(b"{}"), sealed.hash);
+        assert!(matches!(from_proto(&shown), Err(Failure::Stored { .. })));
+    }
+}

@@ -1,0 +1,20 @@
+//! Conversions between the protocol buffers and the domain, and the one map from errors to gRPC status.
+//!
+//! Each module owns one family of messages. What comes from outside becomes a domain value or an `Invalid` that names
+//! the field as the caller wrote it; what goes out has its secrets masked.
+
+pub mod conductor;
+pub mod deployment;
+pub mod event;
+mod failure;
+pub mod inventory;
+mod json;
+mod mask;
+pub mod node;
+mod plan;
+pub mod port;
+pub mod spec;
+mod text;
+pub mod time;
+
+pub use failure::{ERROR_DOMAIN, ErrorCode, Failure};

@@ -1,0 +1,32 @@
+//! What an agent is told at its start.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// The agent that runs on a machine and writes its disk.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "bessemer-agent", version)]
+pub struct Config {
+    /// gRPC address of a member of the API, such as `http://10.0.0.1:6385`; repeat it for each.
+    #[arg(
+        long = "api-url",
+        env = "BESSEMER_API_URLS",
+        value_delimiter = ',',
+        required = true,
+        value_name = "URL"
+    )]
+    pub api_urls: Vec<String>,
+    /// MAC address of a network interface. Default: those that the kernel knows.
+    #[arg(long = "mac", value_name = "MAC")]
+    pub mac_addresses: Vec<String>,
+    /// UUID of the machine. Default: what the firmware says.
+    #[arg(long, value_name = "UUID")]
+    pub system_uuid: Option<String>,
+    /// A block device, or a regular file that acts as a disk of the machine. Default: all disks that the kernel knows.
+    #[arg(long = "disk", value_name = "PATH")]
+    pub disks: Vec<PathBuf>,
+    /// Where the agent keeps what must survive its own restart, but not the machine's.
+    #[arg(long, env = "BESSEMER_AGENT_STATE_DIR", default_value = "/run/bessemer-agent")]
+    pub state_dir: PathBuf,
+}

@@ -1,0 +1,302 @@
+//! Writing a prepared image: only what is not zero travels, and nothing is written before it is
+//! known to be right. Whatever source fails, the work goes on at the first chunk that is missing.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bessemer_image::pack::{
+    Chunk, ChunkIndex, ChunkRefused, InvalidManifest, Manifest, ManifestDigest, manifest_bytes,
+};
+
+use super::crew::{Crew, Job, Outcome, Slot};
+use super::plan::{self, ChunkSet};
+use super::source::{Sources, Trouble};
+use crate::disk::OpenDisk;
+use crate::task::{Meter, TaskError, blocking};
+
+/// How often a chunk (or the manifest) may arrive damaged from each source. Once is an accident on
+/// the way; the cache checks what it reads and mends it, so more than a few times is beyond help.
+const REFUSALS_PER_SOURCE: u32 = 5;
+
+/// How many wrong chunks in a row end the reading back of an earlier attempt. It wrote in order, a
+/// dozen at a time: what follows so many wrong ones was not reached.
+const WRONG_IN_A_ROW: u32 = 64;
+
+/// Fetches the manifest with `digest` and checks it.
+pub(super) async fn fetch_manifest(
+    sources: &mut Sources,
+    digest: &ManifestDigest,
+    raw_bytes: u64,
+) -> Result<Manifest, TaskError> {
+    let length = usize::try_from(manifest_bytes(raw_bytes)).unwrap_or(usize::MAX);
+    let mut refusals = 0;
+    loop {
+        let mut encoded = Vec::new();
+        let fetched = match sources.get("/manifest", None, None).await {
+            Ok(mut body) => body.read(length, &mut encoded).await,
+            Err(trouble) => Err(trouble),
+        };
+        let trouble = match fetched {
+            Err(trouble) => trouble,
+            Ok(()) => match Manifest::parse(encoded, Some(digest)) {
+                Ok(manifest) if manifest.raw_bytes() == raw_bytes => return Ok(manifest),
+                // The task's two statements about the image contradict each other.
+                Ok(manifest) => {
+                    let found = manifest.raw_bytes();
+                    let problem = format!("differs from the manifest's {found}");
+                    return Err(TaskError::invalid(
+                        "raw_size_bytes",
+                        raw_bytes.to_string(),
+                        problem,
+                    ));
+                }
+                Err(invalid @ InvalidManifest::WrongDigest { .. }) => {
+                    refusals += 1;
+                    if refusals >= REFUSALS_PER_SOURCE * sources.count() as u32 {
+                        let url = sources.url(sources.current()).to_owned();
+                        let message = invalid.to_string();
+                        return Err(TaskError::SourceCorrupt { url, message });
+                    }
+                    Trouble::passing(invalid.to_string())
+                }
+                // The right bytes, and no manifest: no source can have a better one.
+                Err(invalid) => {
+                    let url = sources.url(sources.current()).to_owned();
+                    return Err(TaskError::SourceCorrupt { url, message: invalid.to_string() });
+                }
+            },
+        };
+        sources.failed(trouble).await?;
+    }
+}
+
+/// A prepared image on its way to a disk.
+pub(super) struct PackWriter {
+    disk: Arc<OpenDisk>,
+    manifest: Arc<Manifest>,
+    sources: Sources,
+    meter: Arc<Meter>,
+    crew: Crew,
+    /// Found right on the disk.
+    present: ChunkSet,
+    /// Arrived damaged and have to be fetched again.
+    again: Vec<ChunkIndex>,
+    refusals: BTreeMap<ChunkIndex, u32>,
+    wrong_in_a_row: u32,
+    /// The chunks with partition tables, as far as they have arrived.
+    held: BTreeMap<ChunkIndex, Vec<u8>>,
+    pub(super) refused_chunks: u64,
+    pub(super) resumed_bytes: u64,
+}
+
+impl PackWriter {
+    pub(super) fn new(
+        disk: Arc<OpenDisk>,
+        manifest: Manifest,
+        sources: Sources,
+        meter: Arc<Meter>,
+    ) -> Self {
+        let manifest = Arc::new(manifest);
+        Self {
+            crew: Crew::start(&disk, &manifest, &meter),
+            present: ChunkSet::new(manifest.chunk_count()),
+            disk,
+            manifest,
+            sources,
+            meter,
+            again: Vec::new(),
+            refusals: BTreeMap::new(),
+            wrong_in_a_row: 0,
+            held: BTreeMap::new(),
+            refused_chunks: 0,
+            resumed_bytes: 0,
+        }
+    }
+
+    /// Writes the image. Partition tables come last; before, there is none on the disk.
+    pub(super) async fn write(&mut self, resume: bool) -> Result<(), TaskError> {
+        if resume {
+            self.find_present().await?;
+        }
+        let manifest = Arc::clone(&self.manifest);
+        // Nothing is added to it from here on.
+        let present = std::mem::replace(&mut self.present, ChunkSet::new(0));
+        let mut done = 0;
+        for request in plan::requests(&manifest, &present) {
+            self.zero_all(done..request.start).await?;
+            done = request.end;
+            self.fetch(request, &present).await?;
+        }
+        self.zero_all(done..manifest.chunk_count()).await?;
+        self.mend().await?;
+        self.write_held().await
+    }
+
+    /// Stops, and waits until nothing is being written any more.
+    pub(super) async fn end(self) {
+        self.crew.disband().await;
+    }
+
+    /// Reads back what an earlier attempt may have written. Nothing of it is trusted.
+    async fn find_present(&mut self) -> Result<(), TaskError> {
+        let manifest = Arc::clone(&self.manifest);
+        let readable = |chunk: &Chunk| !chunk.is_zero && !plan::holds_table(&manifest, chunk.index);
+        for chunk in manifest.chunks().filter(readable) {
+            let slot = self.slot().await?;
+            if self.wrong_in_a_row >= WRONG_IN_A_ROW {
+                self.crew.give_back(slot);
+                break;
+            }
+            self.crew.submit(slot, Job::Check { index: chunk.index }).await?;
+        }
+        self.settle_all().await
+    }
+
+    /// Writes what was held back, the first chunk last, each when all before it is durable.
+    async fn write_held(&mut self) -> Result<(), TaskError> {
+        let (held, disk) = (std::mem::take(&mut self.held), Arc::clone(&self.disk));
+        let meter = Arc::clone(&self.meter);
+        blocking(move || {
+            disk.flush()?;
+            for (index, raw) in held.iter().rev() {
+                disk.write_at(raw, index.raw_offset_bytes())?;
+                disk.flush()?;
+                meter.add_done(raw.len() as u64);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Zeroes the zero chunks among `chunks`.
+    async fn zero_all(&mut self, chunks: Range<u64>) -> Result<(), TaskError> {
+        let manifest = Arc::clone(&self.manifest);
+        for run in plan::zero_runs(&manifest, chunks) {
+            self.zero(run).await?;
+        }
+        Ok(())
+    }
+
+    async fn zero(&mut self, run: Range<u64>) -> Result<(), TaskError> {
+        let offset_bytes = ChunkIndex(run.start).raw_offset_bytes();
+        let end_bytes = ChunkIndex(run.end).raw_offset_bytes().min(self.manifest.raw_bytes());
+        let slot = self.slot().await?;
+        let job = Job::Zero { offset_bytes, length_bytes: end_bytes - offset_bytes };
+        self.crew.submit(slot, job).await
+    }
+
+    /// Fetches the chunks of `request` that are not present, whatever it takes.
+    async fn fetch(&mut self, request: Range<u64>, present: &ChunkSet) -> Result<(), TaskError> {
+        let mut missing = request;
+        while !missing.is_empty() {
+            if let Err(trouble) = self.stream(&mut missing, present).await {
+                self.sources.failed(trouble).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches from the current source, and takes from `missing` what it handed on.
+    async fn stream(
+        &mut self,
+        missing: &mut Range<u64>,
+        present: &ChunkSet,
+    ) -> Result<(), Trouble> {
+        let manifest = Arc::clone(&self.manifest);
+        let pack_offset = |index| {
+            let chunk = manifest.chunk(ChunkIndex(index));
+            chunk.map_or_else(|| manifest.frames_bytes(), |chunk| chunk.frame_offset_bytes)
+        };
+        let (start, end) = (pack_offset(missing.start), pack_offset(missing.end));
+        let source = self.sources.current();
+        let mut body = self.sources.get("/pack", Some(start..end), None).await?;
+        if body.starts_at != start {
+            let message = format!("it sent byte {} where {start} was asked for", body.starts_at);
+            return Err(Trouble::Refused { message });
+        }
+        for chunk in plan::chunks(&manifest, missing.clone()) {
+            if plan::is_wanted(&chunk, present) {
+                let mut slot = self.slot().await?;
+                if let Err(cut) = body.read(chunk.frame_bytes, &mut slot.frame).await {
+                    self.crew.give_back(slot);
+                    return Err(cut);
+                }
+                self.crew.submit(slot, Job::Write { index: chunk.index, source }).await?;
+                self.sources.progressed();
+            } else {
+                body.skip(chunk.frame_bytes).await?;
+                self.zero_all(chunk.index.0..chunk.index.0 + 1).await?;
+            }
+            missing.start = chunk.index.0 + 1;
+        }
+        Ok(())
+    }
+
+    /// Waits for all jobs, and fetches again what arrived damaged, until all is right.
+    async fn mend(&mut self) -> Result<(), TaskError> {
+        let none_present = ChunkSet::new(0);
+        loop {
+            self.settle_all().await?;
+            let again = std::mem::take(&mut self.again);
+            if again.is_empty() {
+                return Ok(());
+            }
+            // A damaged chunk is its source's failure: the next source is asked, after a pause in
+            // which the cache may mend it when there is only one.
+            self.sources.failed(Trouble::passing("sent damaged chunks")).await?;
+            for ChunkIndex(index) in again {
+                self.fetch(index..index + 1, &none_present).await?;
+            }
+        }
+    }
+
+    /// A free slot, as soon as there is one.
+    async fn slot(&mut self) -> Result<Slot, TaskError> {
+        loop {
+            if let Some(slot) = self.crew.free_slot() {
+                return Ok(slot);
+            }
+            self.settle_one().await?;
+        }
+    }
+
+    async fn settle_all(&mut self) -> Result<(), TaskError> {
+        while self.settle_one().await? {}
+        Ok(())
+    }
+
+    /// Takes note of how a job ended; whether there was one.
+    async fn settle_one(&mut self) -> Result<bool, TaskError> {
+        let Some(outcome) = self.crew.outcome().await? else { return Ok(false) };
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Right { index, bytes } => {
+                self.present.insert(index);
+                self.resumed_bytes += bytes;
+                self.wrong_in_a_row = 0;
+            }
+            Outcome::Held { index, raw } => {
+                self.held.insert(index, raw);
+            }
+            Outcome::Wrong => self.wrong_in_a_row += 1,
+            Outcome::Refused { refused, source } => self.refuse(refused, source)?,
+            Outcome::Failed(error) => return Err(error.into()),
+        }
+        Ok(true)
+    }
+
+    fn refuse(&mut self, refused: ChunkRefused, source: usize) -> Result<(), TaskError> {
+        let url = self.sources.url(source);
+        tracing::warn!(url, %refused, "damaged chunk not written");
+        self.refused_chunks += 1;
+        let times = self.refusals.entry(refused.index).or_default();
+        *times += 1;
+        if *times >= REFUSALS_PER_SOURCE * self.sources.count() as u32 {
+            let url = url.to_owned();
+            return Err(TaskError::ChunkRefused { url, times: *times, refused });
+        }
+        self.again.push(refused.index);
+        Ok(())
+    }
+}

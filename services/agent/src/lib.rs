@@ -1,0 +1,39 @@
+//! The agent: runs on the machine, finds its conductor, and does what only somebody on the machine
+//! can do: erase disks, write images, put a config drive beside them.
+//!
+//! It dials out and has no port. Tasks outlive the sessions that asked for them.
+
+mod backoff;
+mod config;
+mod config_drive;
+mod disk;
+mod erase;
+mod identity;
+mod image;
+mod inventory;
+mod machine;
+mod memory;
+mod partition;
+mod root_device;
+mod session;
+mod task;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use identity::StateError;
+
+/// Serves the machine until `stop` is cancelled. A task in progress is then stopped, too: between
+/// two chunks, with nothing on the disk that a machine would boot.
+///
+/// # Errors
+/// When the state directory cannot be used.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StateError> {
+    let identity = identity::Identity::load_or_draw(&config.state_dir)?;
+    let machine = Arc::new(machine::Machine::new(&config));
+    let mut agent = session::Agent::new(machine, identity);
+    stop.run_until_cancelled(agent.serve(&config.api_urls)).await;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Finding the node that this machine is, and the conductor that drives it.
+
+use std::time::Duration;
+
+use bessemer_proto::v1::agent_lookup_service_client::AgentLookupServiceClient;
+use bessemer_proto::v1::{LookupRequest, LookupResponse};
+use tonic::transport::Endpoint;
+
+use crate::backoff::Backoff;
+use crate::task::chain;
+
+/// How long a member of the API may take to connect, and then to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// First pause after all members were asked in vain: a new leader is elected within about a second.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest pause. A conductor that takes over waits 15 s for an agent to return, before it boots
+/// the machine anew.
+const PAUSE_LONGEST: Duration = Duration::from_secs(2);
+
+/// Asks the members of the API in turn, for ever.
+pub(super) async fn lookup(api_urls: &[String], request: &LookupRequest) -> LookupResponse {
+    let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LONGEST);
+    loop {
+        for url in api_urls {
+            match ask(url, request.clone()).await {
+                Ok(found) => return found,
+                Err(error) => {
+                    tracing::info!(api.url = url, error = chain(&error), "lookup not answered");
+                }
+            }
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LookupError {
+    #[error("cannot connect")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("refused")]
+    Refused(#[from] tonic::Status),
+}
+
+async fn ask(url: &str, request: LookupRequest) -> Result<LookupResponse, LookupError> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?
+        .connect_timeout(ANSWER_LIMIT)
+        .timeout(ANSWER_LIMIT)
+        .tcp_nodelay(true);
+    let mut client = AgentLookupServiceClient::new(endpoint.connect().await?);
+    Ok(client.lookup(request).await?.into_inner())
+}

@@ -1,0 +1,78 @@
+//! Why tasks fail: a stable reason for programs, a message for people.
+
+use bessemer_image::pack::ChunkRefused;
+
+use crate::disk::DiskError;
+
+/// Why a task failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TaskError {
+    #[error("cancelled")]
+    Cancelled,
+    #[error("task has {field} `{value}`, which {reason}")]
+    Invalid { field: &'static str, value: String, reason: String },
+    #[error("no disk matches root device hints {hints}; found: {found}")]
+    NoRootDevice { hints: String, found: String },
+    #[error(
+        "several disks may be meant: {candidates}; name one with a root_device hint such as serial"
+    )]
+    AmbiguousRootDevice { candidates: String },
+    #[error("image of {image_bytes} bytes is larger than disk {disk} of {disk_bytes} bytes")]
+    ImageLargerThanDisk { image_bytes: u64, disk: String, disk_bytes: u64 },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("{refused}: {url} sent it damaged {times} times")]
+    ChunkRefused { url: String, times: u32, refused: ChunkRefused },
+    #[error("cannot get {url}: {message}")]
+    SourceUnavailable { url: String, message: String },
+    #[error("{url} cannot be used: {message}")]
+    SourceCorrupt { url: String, message: String },
+    #[error("image {url} has {algorithm} {found}, {expected} was asked for")]
+    ChecksumMismatch { url: String, algorithm: String, found: String, expected: String },
+    #[error("no room for a config drive of {drive_bytes} bytes on {disk}: {reason}")]
+    NoRoomForConfigDrive { drive_bytes: u64, disk: String, reason: String },
+    #[error("{disk} does not read as zeros at byte {offset_bytes} after erasing")]
+    NotErased { disk: String, offset_bytes: u64 },
+    /// A defect of the agent.
+    #[error("task ended abnormally: {message}")]
+    Internal { message: String },
+}
+
+impl TaskError {
+    /// What programs tell it by; never changes.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "CANCELLED",
+            Self::Invalid { .. } => "INVALID_TASK",
+            Self::NoRootDevice { .. } => "NO_ROOT_DEVICE",
+            Self::AmbiguousRootDevice { .. } => "AMBIGUOUS_ROOT_DEVICE",
+            Self::ImageLargerThanDisk { .. } => "IMAGE_LARGER_THAN_DISK",
+            Self::Disk(_) | Self::NotErased { .. } => "DISK_IO",
+            Self::ChunkRefused { .. } => "CHUNK_REFUSED",
+            Self::SourceUnavailable { .. } => "SOURCE_UNAVAILABLE",
+            Self::SourceCorrupt { .. } => "SOURCE_CORRUPT",
+            Self::ChecksumMismatch { .. } => "IMAGE_CHECKSUM_MISMATCH",
+            Self::NoRoomForConfigDrive { .. } => "NO_ROOM_FOR_CONFIG_DRIVE",
+            Self::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    pub(crate) fn invalid(
+        field: &'static str,
+        value: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Invalid { field, value: value.into(), reason: reason.into() }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line
+}

@@ -1,0 +1,151 @@
+//! Tasks: what a conductor has the agent do to the machine. A running task is on its own; nothing
+//! but its stop token and the end of the agent ends it early.
+
+mod error;
+mod meter;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bessemer_domain::task::{Ending, Start};
+use bessemer_proto::v1::start_task::Task;
+use bessemer_proto::v1::task_succeeded::Result as TaskResult;
+use bessemer_proto::v1::task_update::Update;
+use bessemer_proto::v1::{Progress, SyncReport, TaskFailed, TaskSucceeded};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::disk::OpenDisk;
+use crate::machine::Machine;
+use crate::{config_drive, erase, image};
+pub(crate) use error::{TaskError, chain};
+pub(crate) use meter::Meter;
+use meter::Reporter;
+
+/// A task that was begun. Dropped, it stops.
+#[derive(Debug)]
+pub(crate) struct RunningTask {
+    task_id: String,
+    step: &'static str,
+    meter: Arc<Meter>,
+    reporter: Reporter,
+    stop: CancellationToken,
+    work: JoinHandle<Result<TaskResult, TaskError>>,
+    _stop_on_drop: DropGuard,
+}
+
+/// Begins a task.
+pub(crate) fn begin(machine: Arc<Machine>, start: Start<Option<Task>>) -> RunningTask {
+    let meter = Arc::new(Meter::default());
+    let stop = CancellationToken::new();
+    tracing::info!(
+        task.id = start.task_id,
+        step = step_of(start.task.as_ref()),
+        start.epoch,
+        start.resume,
+        "task began"
+    );
+    RunningTask {
+        step: step_of(start.task.as_ref()),
+        meter: Arc::clone(&meter),
+        reporter: Reporter::default(),
+        stop: stop.clone(),
+        _stop_on_drop: stop.clone().drop_guard(),
+        work: tokio::spawn(perform(machine, start.task, start.resume, meter, stop)),
+        task_id: start.task_id,
+    }
+}
+
+impl RunningTask {
+    pub(crate) fn task_id(&self) -> &str {
+        &self.task_id
+    }
+
+    /// How far it is now.
+    pub(crate) fn progress(&mut self) -> Progress {
+        self.reporter.report(&self.meter, self.step, Instant::now())
+    }
+
+    /// Has it stop as soon as it can; it ends as cancelled, unless it is done before.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits for its end. May be called again after being dropped half way.
+    pub(crate) async fn ended(&mut self) -> Ending<Update> {
+        let outcome = (&mut self.work)
+            .await
+            .unwrap_or_else(|abnormal| Err(TaskError::Internal { message: abnormal.to_string() }));
+        match outcome {
+            Ok(result) => {
+                tracing::info!(task.id = self.task_id, "task succeeded");
+                Ending::Final(Update::Succeeded(TaskSucceeded { result: Some(result) }))
+            }
+            Err(error) => {
+                let (reason, message) = (error.reason().to_owned(), chain(&error));
+                tracing::warn!(task.id = self.task_id, reason, message, "task failed");
+                let update = Update::Failed(TaskFailed { reason, message });
+                match error {
+                    TaskError::Cancelled => Ending::Cancelled(update),
+                    _ => Ending::Final(update),
+                }
+            }
+        }
+    }
+}
+
+/// The step that a task belongs to, as people know it.
+fn step_of(task: Option<&Task>) -> &'static str {
+    match task {
+        Some(Task::WriteImage(_)) => "deploy.write_image",
+        Some(Task::EraseDevicesMetadata(_)) => "deploy.erase_devices_metadata",
+        Some(Task::WriteConfigDrive(_)) => "deploy.write_configdrive",
+        Some(Task::Sync(_)) => "deploy.tear_down_agent",
+        None => "unknown",
+    }
+}
+
+async fn perform(
+    machine: Arc<Machine>,
+    task: Option<Task>,
+    resume: bool,
+    meter: Arc<Meter>,
+    stop: CancellationToken,
+) -> Result<TaskResult, TaskError> {
+    match task {
+        Some(Task::WriteImage(task)) => {
+            let write = image::write(&machine, task, resume, &meter, &stop);
+            Box::pin(write).await.map(TaskResult::WriteImage)
+        }
+        Some(Task::EraseDevicesMetadata(_)) => {
+            blocking(move || erase::erase_devices_metadata(&machine, &meter, &stop))
+                .await
+                .map(TaskResult::Erase)
+        }
+        Some(Task::WriteConfigDrive(task)) => {
+            blocking(move || config_drive::write(&machine, &task))
+                .await
+                .map(TaskResult::ConfigDrive)
+        }
+        Some(Task::Sync(_)) => {
+            blocking(move || flush_disks(&machine)).await.map(|()| TaskResult::Sync(SyncReport {}))
+        }
+        None => Err(TaskError::invalid("task", "", "is of a kind that this agent does not know")),
+    }
+}
+
+/// Does what waits for disks on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
+) -> Result<T, TaskError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|abnormal| Err(TaskError::Internal { message: abnormal.to_string() }))
+}
+
+fn flush_disks(machine: &Machine) -> Result<(), TaskError> {
+    for disk in machine.disks() {
+        OpenDisk::open(&disk.path)?.flush()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Who asks, and which request it is: what makes a repeated mutation happen once.
+
+use bessemer_domain::Invalid;
+use bessemer_domain::ids::CommandId;
+use bessemer_proto::v1;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tonic::Request;
+use tonic::metadata::MetadataMap;
+use uuid::Uuid;
+
+/// Name of the metadata that says who asks. Believed as it is: there are no credentials yet that could prove it.
+const ACTOR_METADATA: &str = "x-bessemer-actor";
+
+/// Longest name of an actor; what is beyond is cut off.
+const ACTOR_CHARACTERS_MAX: usize = 255;
+
+/// Who asks, and the identity of what is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) actor: String,
+    pub(crate) command_id: CommandId,
+    /// Tells two requests with one command id apart; 0 when the id was drawn here, so that nobody can repeat it.
+    pub(crate) fingerprint: u64,
+}
+
+/// A request that changes something.
+pub(crate) trait Mutation: Message {
+    /// Takes the command id out, so that what is left says what is asked.
+    fn take_command_id(&mut self) -> String;
+}
+
+macro_rules! mutations {
+    ($($request:ident),+ $(,)?) => {
+        $(impl Mutation for v1::$request {
+            fn take_command_id(&mut self) -> String {
+                std::mem::take(&mut self.command_id)
+            }
+        })+
+    };
+}
+
+mutations!(
+    CreateNodeRequest,
+    UpdateNodeRequest,
+    DeleteNodeRequest,
+    NodeVerbRequest,
+    DeployNodeRequest,
+    SetNodePowerRequest,
+    SetNodeMaintenanceRequest,
+    CreatePortRequest,
+    DeletePortRequest,
+);
+
+/// Takes a mutation apart into who asks and what is asked. `operation` tells verbs with the same request apart.
+pub(crate) fn identify<M: Mutation>(
+    operation: &'static str,
+    request: Request<M>,
+) -> Result<(Caller, M), Invalid> {
+    let actor = actor(request.metadata());
+    let mut message = request.into_inner();
+    let given = message.take_command_id();
+    let caller = if given.is_empty() {
+        Caller { actor, command_id: CommandId::new(Uuid::new_v4()), fingerprint: 0 }
+    } else {
+        Caller { actor, command_id: given.parse()?, fingerprint: fingerprint(operation, &message) }
+    };
+    Ok((caller, message))
+}
+
+fn actor(metadata: &MetadataMap) -> String {
+    let named = metadata.get(ACTOR_METADATA).and_then(|value| value.to_str().ok());
+    match named {
+        Some(name) if !name.is_empty() => name.chars().take(ACTOR_CHARACTERS_MAX).collect(),
+        Some(_) | None => "anonymous".to_owned(),
+    }
+}
+
+/// The same on every member and in every attempt: messages have no map whose order is left to chance.
+fn fingerprint(operation: &str, message: &impl Message) -> u64 {
+    let mut hasher = Sha256::new();
+    hasher.update(operation);
+    hasher.update([0]);
+    hasher.update(message.encode_to_vec());
+    let digest: [u8; 32] = hasher.finalize().into();
+    let (head, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
+    // 0 is kept for requests that cannot be repeated.
+    u64::from_le_bytes(*head).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0192f1a6-0000-7000-8000-000000000001";
+
+    fn verb(command_id: &str, node: &str) -> Request<v1::NodeVerbRequest> {
+        Request::new(v1::NodeVerbRequest {
+            command_id: command_id.into(),
+            node: node.into(),
+            version: 0,
+        })
+    }
+
+    fn fingerprint_of(operation: &'static str, request: Request<v1::NodeVerbRequest>) -> u64 {
+        identify(operation, request).unwrap().0.fingerprint
+    }
+
+    #[test]
+    fn a_repeat_has_the_same_fingerprint_and_anything_else_has_not() {
+        let first = fingerprint_of("manage_node", verb(ID, "a"));
+        assert_eq!(fingerprint_of("manage_node", verb(ID, "a")), first);
+        assert_ne!(fingerprint_of("manage_node", verb(ID, "b")), first);
+        assert_ne!(fingerprint_of("provide_node", verb(ID, "a")), first);
+    }
+
+    #[test]
+    fn without_a_command_id_one_is_drawn_that_nobody_can_repeat() {
+        let (one, _) = identify("manage_node", verb("", "a")).unwrap();
+        let (other, _) = identify("manage_node", verb("", "a")).unwrap();
+        assert_ne!(one.command_id, other.command_id);
+        assert_eq!(one.fingerprint, 0);
+    }
+
+    #[test]
+    fn a_command_id_must_be_a_uuid() {
+        assert_eq!(identify("manage_node", verb("1", "a")).unwrap_err().field, "command_id");
+    }
+
+    #[test]
+    fn the_actor_is_taken_from_the_metadata_and_bounded() {
+        let mut request = verb("", "a");
+        assert_eq!(actor(request.metadata()), "anonymous");
+        request.metadata_mut().insert(ACTOR_METADATA, "x".repeat(300).parse().unwrap());
+        assert_eq!(actor(request.metadata()), "x".repeat(255));
+    }
+}

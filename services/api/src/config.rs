@@ -1,0 +1,111 @@
+//! What a member is told when it starts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bessemer_ledger::MemberId;
+use bessemer_runtime::telemetry;
+use serde::Deserialize;
+
+/// How a member of the API runs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This member; one of `members`.
+    pub member_id: u64,
+    /// Where its ledger is kept.
+    pub data_dir: PathBuf,
+    /// Where it listens, for clients, conductors, agents and the other members alike.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// The members of the cluster, this one among them. A member whose directory is empty asks them whether there is a
+    /// cluster; when all of them are new, they form one.
+    pub members: Vec<Member>,
+    /// gRPC URLs of the image caches, tried in turn; without one, calls about images are refused.
+    #[serde(default)]
+    pub image_caches: Vec<String>,
+    /// A conductor that is not heard of for so long loses its nodes to others.
+    #[serde(default = "default_lease")]
+    pub conductor_lease_milliseconds: u32,
+    /// What it tells of itself.
+    #[serde(default)]
+    pub telemetry: telemetry::Config,
+}
+
+/// A member as the others reach it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its number, chosen once and kept for ever.
+    pub id: u64,
+    /// `host:port` of its listener.
+    pub address: String,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 6385))
+}
+
+/// Three heartbeats of a second: one may be lost and one late.
+const fn default_lease() -> u32 {
+    3_000
+}
+
+impl Config {
+    /// A member of a cluster that these members form, with the defaults for everything else.
+    #[must_use]
+    pub fn new(member_id: u64, data_dir: impl Into<PathBuf>, members: Vec<Member>) -> Self {
+        Self {
+            member_id,
+            data_dir: data_dir.into(),
+            listen: default_listen(),
+            members,
+            image_caches: Vec::new(),
+            conductor_lease_milliseconds: default_lease(),
+            telemetry: telemetry::Config::default(),
+        }
+    }
+
+    pub(crate) fn conductor_lease(&self) -> Duration {
+        Duration::from_millis(self.conductor_lease_milliseconds.into())
+    }
+
+    pub(crate) fn ledger(&self) -> bessemer_ledger::Config {
+        let members: BTreeMap<_, _> = self
+            .members
+            .iter()
+            .map(|member| (MemberId(member.id), member.address.clone()))
+            .collect();
+        bessemer_ledger::Config::new(MemberId(self.member_id), &self.data_dir, members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, bessemer_runtime::config::ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        bessemer_runtime::config::load(file.path())
+    }
+
+    const SMALLEST: &str = "member_id = 1\ndata_dir = \"/var/lib/bessemer\"\n\
+        [[members]]\nid = 1\naddress = \"10.0.0.1:6385\"\n";
+
+    #[test]
+    fn what_must_be_given_is_little() {
+        let config = load(SMALLEST).unwrap();
+        assert_eq!(config.members[0].address, "10.0.0.1:6385");
+        assert_eq!(config.conductor_lease(), Duration::from_secs(3));
+        assert_eq!(config.listen, default_listen());
+    }
+
+    #[test]
+    fn a_field_that_is_not_known_is_named() {
+        let error = load(&format!("image_cache = []\n{SMALLEST}")).unwrap_err();
+        assert!(error.to_string().contains("image_cache"), "{error}");
+    }
+}

@@ -1,0 +1,26 @@
+//! The API service: gRPC over the replicated ledger.
+//!
+//! A request becomes a command, the command an outcome, and the answer is read from the state that holds it. What the
+//! ledger need not know, heartbeats and progress, is kept here in memory. Knows nothing of hardware or images.
+
+mod api;
+mod caller;
+mod cluster;
+mod conductor;
+mod config;
+mod event;
+mod expiry;
+mod health;
+mod image;
+mod ledger_error;
+mod lookup;
+mod node;
+mod page;
+mod port;
+mod progress;
+mod reference;
+mod service;
+
+pub use bessemer_ledger::{MemberId, backup};
+pub use config::{Config, Member};
+pub use service::{Handle, ServeError, StartError, start, start_on};

@@ -1,0 +1,283 @@
+//! Nodes: reading them, and putting commands about them to the ledger.
+
+mod list;
+
+use bessemer_domain::command::ProvisionVerb;
+use bessemer_domain::ids::{NodeId, PortId};
+use bessemer_domain::node::Node;
+use bessemer_domain::port::MacAddress;
+use bessemer_domain::{CommandBody, Invalid, State, Subject};
+use bessemer_proto::v1;
+use bessemer_proto::v1::node_service_server::NodeService;
+use bessemer_wire::{Failure, deployment, node, spec};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::api::{Api, Freshness};
+use crate::caller::{Caller, identify};
+use crate::reference::{NodeReference, new_id};
+
+/// Most ports of a new node; a machine with more interfaces gets the rest one by one.
+const PORTS_MAX: usize = 64;
+
+#[tonic::async_trait]
+impl NodeService for Api {
+    async fn create_node(
+        &self,
+        request: Request<v1::CreateNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let (caller, request) = identify("create_node", request).map_err(Failure::from)?;
+        let node = self.create(caller, request).await?;
+        Ok(Response::new(self.committed_node(node)?))
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let request = request.into_inner();
+        let reference: NodeReference = request.node.parse().map_err(Failure::Invalid)?;
+        let state = self.state(Freshness::unless_stale_ok(request.stale_ok)).await?;
+        Ok(Response::new(self.node_message(&state, reference.find(&state)?)))
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        Ok(Response::new(self.node_page(request.into_inner()).await?))
+    }
+
+    async fn update_node(
+        &self,
+        request: Request<v1::UpdateNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let (caller, request) = identify("update_node", request).map_err(Failure::from)?;
+        // Masked secrets are put back from the newest spec.
+        let node = self
+            .mutate(caller, &request.node, Freshness::Latest, |state, node| {
+                let current = known(state, node)?;
+                let changes = spec::changes_from_proto(&request, &current.spec)?;
+                let expected_version = version(request.version);
+                Ok(CommandBody::UpdateNode { node, expected_version, changes })
+            })
+            .await?;
+        Ok(Response::new(self.committed_node(node)?))
+    }
+
+    async fn delete_node(
+        &self,
+        request: Request<v1::DeleteNodeRequest>,
+    ) -> Result<Response<v1::DeleteNodeResponse>, Status> {
+        let (caller, request) = identify("delete_node", request).map_err(Failure::from)?;
+        let expected_version = version(request.version);
+        self.mutate(caller, &request.node, Freshness::Any, |_, node| {
+            Ok(CommandBody::DeleteNode { node, expected_version })
+        })
+        .await?;
+        Ok(Response::new(v1::DeleteNodeResponse {}))
+    }
+
+    async fn manage_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("manage_node", request, ProvisionVerb::Manage).await?)
+    }
+
+    async fn provide_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("provide_node", request, ProvisionVerb::Provide).await?)
+    }
+
+    async fn deploy_node(
+        &self,
+        request: Request<v1::DeployNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self
+            .deployment("deploy_node", request, |spec| match spec {
+                Some(spec) => Ok(ProvisionVerb::Deploy(spec)),
+                None => Err(Invalid::new("deployment", "", "is required").into()),
+            })
+            .await?)
+    }
+
+    async fn rebuild_node(
+        &self,
+        request: Request<v1::DeployNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self
+            .deployment("rebuild_node", request, |spec| Ok(ProvisionVerb::Rebuild(spec)))
+            .await?)
+    }
+
+    async fn undeploy_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("undeploy_node", request, ProvisionVerb::Undeploy).await?)
+    }
+
+    async fn abort_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("abort_node", request, ProvisionVerb::Abort).await?)
+    }
+
+    async fn set_node_power(
+        &self,
+        request: Request<v1::SetNodePowerRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let (caller, request) = identify("set_node_power", request).map_err(Failure::from)?;
+        let expected_version = version(request.version);
+        let node = self
+            .mutate(caller, &request.node, Freshness::Any, |_, node| {
+                let target = node::power_target_from_proto(request.target)?;
+                Ok(CommandBody::SetPower { node, expected_version, target })
+            })
+            .await?;
+        Ok(Response::new(self.committed_node(node)?))
+    }
+
+    async fn set_node_maintenance(
+        &self,
+        request: Request<v1::SetNodeMaintenanceRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let (caller, request) = identify("set_node_maintenance", request).map_err(Failure::from)?;
+        let expected_version = version(request.version);
+        let node = self
+            .mutate(caller, &request.node, Freshness::Any, |_, node| {
+                let reason = node::maintenance_from_proto(&request)?;
+                Ok(CommandBody::SetMaintenance { node, expected_version, reason })
+            })
+            .await?;
+        Ok(Response::new(self.committed_node(node)?))
+    }
+}
+
+impl Api {
+    async fn create(
+        &self,
+        caller: Caller,
+        request: v1::CreateNodeRequest,
+    ) -> Result<NodeId, Failure> {
+        let node = NodeId::new(new_id(&request.id)?);
+        let body = CommandBody::CreateNode {
+            node,
+            name: spec::name_from_proto(&request.name)?,
+            spec: Box::new(spec::from_proto(request.spec.as_ref())?),
+            ports: ports(&request.port_addresses)?,
+        };
+        let accepted = self.propose(caller, body).await?;
+        // A repeat is told of the node that the first attempt made.
+        Ok(match accepted.subject {
+            Some(Subject::Node(first)) => first,
+            Some(Subject::Cluster | Subject::Port(_) | Subject::Conductor(_)) | None => node,
+        })
+    }
+
+    async fn verb(
+        &self,
+        operation: &'static str,
+        request: Request<v1::NodeVerbRequest>,
+        verb: ProvisionVerb,
+    ) -> Result<Response<v1::Node>, Failure> {
+        let (caller, request) = identify(operation, request)?;
+        let expected_version = version(request.version);
+        let node = self
+            .mutate(caller, &request.node, Freshness::Any, |_, node| {
+                Ok(CommandBody::Provision { node, expected_version, verb })
+            })
+            .await?;
+        Ok(Response::new(self.committed_node(node)?))
+    }
+
+    async fn deployment(
+        &self,
+        operation: &'static str,
+        request: Request<v1::DeployNodeRequest>,
+        verb: impl FnOnce(
+            Option<Box<bessemer_domain::node::DeploymentSpec>>,
+        ) -> Result<ProvisionVerb, Failure>,
+    ) -> Result<Response<v1::Node>, Failure> {
+        let (caller, request) = identify(operation, request)?;
+        let expected_version = version(request.version);
+        let node = self
+            .mutate(caller, &request.node, Freshness::Any, |state, node| {
+                let default = state.node(node).map(|node| node.spec.deploy_interface);
+                let spec = request
+                    .deployment
+                    .as_ref()
+                    .map(|spec| deployment::spec_from_proto(spec, default.unwrap_or_default()))
+                    .transpose()?;
+                let verb = verb(spec.map(Box::new))?;
+                Ok(CommandBody::Provision { node, expected_version, verb })
+            })
+            .await?;
+        Ok(Response::new(self.committed_node(node)?))
+    }
+
+    /// Puts a command about the node that `reference` means to the ledger, once for each command id.
+    ///
+    /// The ledger itself repeats the first outcome. It is looked up here too because a name may mean nothing, or
+    /// another node, once the command is done.
+    async fn mutate(
+        &self,
+        caller: Caller,
+        reference: &str,
+        freshness: Freshness,
+        body: impl FnOnce(&State, NodeId) -> Result<CommandBody, Failure>,
+    ) -> Result<NodeId, Failure> {
+        let reference: NodeReference = reference.parse()?;
+        let freshness = match reference {
+            NodeReference::Id(_) => freshness,
+            NodeReference::Name(_) => Freshness::Latest,
+        };
+        let state = self.state(freshness).await?;
+        if let Some(first) = state.first_outcome(caller.command_id, caller.fingerprint) {
+            return match first?.subject {
+                Some(Subject::Node(node)) => Ok(node),
+                Some(Subject::Cluster | Subject::Port(_) | Subject::Conductor(_)) | None => {
+                    reference.id(&state)
+                }
+            };
+        }
+        let node = reference.id(&state)?;
+        self.propose(caller, body(&state, node)?).await?;
+        Ok(node)
+    }
+
+    /// The node after a command that this member has applied.
+    fn committed_node(&self, node: NodeId) -> Result<v1::Node, Failure> {
+        let state = self.ledger.state();
+        Ok(self.node_message(&state, known(&state, node)?))
+    }
+}
+
+fn known(state: &State, node: NodeId) -> Result<&Node, Failure> {
+    state.node(node).ok_or_else(|| Failure::not_found("node", &node.to_string()))
+}
+
+/// 0 stands for whatever the version is.
+fn version(version: u64) -> Option<u64> {
+    Some(version).filter(|version| *version != 0)
+}
+
+fn ports(addresses: &[String]) -> Result<Vec<(PortId, MacAddress)>, Invalid> {
+    if addresses.len() > PORTS_MAX {
+        let reason = format!("are more than {PORTS_MAX}; add the others with CreatePort");
+        return Err(Invalid::new("port_addresses", &addresses.len().to_string(), reason));
+    }
+    addresses
+        .iter()
+        .map(|address| {
+            let address = address
+                .parse()
+                .map_err(|invalid| Invalid { field: "port_addresses".to_owned(), ..invalid })?;
+            Ok((PortId::new(Uuid::now_v7()), address))
+        })
+        .collect()
+}

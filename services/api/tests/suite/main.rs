@@ -1,0 +1,12 @@
+//! A real member on a real ledger, asked over gRPC on loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod agents;
+mod conductors;
+mod errors;
+mod events;
+mod member;
+mod members;
+mod nodes;
+mod restart;

@@ -1,0 +1,285 @@
+//! The conductor: claims nodes, runs the steps that their state asks for, and publishes their events.
+//!
+//! It holds nothing that must not be lost. It follows the replicated state, does what [`bessemer_domain::effects`] says
+//! must be happening for the nodes that the ring gives it, and reports with commands. Another conductor that takes over
+//! computes the same effects from the same state.
+
+mod bmc;
+mod cluster;
+mod config;
+mod images;
+mod progress;
+mod publish;
+mod replica;
+mod sessions;
+mod steps;
+mod work;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bessemer_domain::command::CommandBody;
+use bessemer_domain::conductor::Registration;
+use bessemer_domain::ids::{ClusterId, ConductorId, Incarnation, NodeId};
+use bessemer_domain::lease::OwnLease;
+use bessemer_domain::outbox::Notice;
+use bessemer_domain::{Rejection, Subject};
+use bessemer_hardware::HardwareError;
+use bessemer_hardware::fake::{AgentRunner, Fake};
+use bessemer_proto::v1::agent_session_service_server::AgentSessionServiceServer;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use uuid::Uuid;
+
+pub use config::{AgentLimits, Config, FakeConfig, NatsConfig};
+
+use bmc::Bmc;
+use cluster::{Followers, Members, Proposals};
+use images::ImageCaches;
+use progress::ProgressBoard;
+use replica::Replica;
+use sessions::Sessions;
+
+/// Changes that the work loop has not looked at yet. It only compares states, so it is never far behind.
+const CHANGES_WAITING: usize = 1024;
+
+/// Largest message of an agent: its inventory.
+const AGENT_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Who this conductor is: its name, and which life of it.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: ConductorId,
+    pub(crate) incarnation: Incarnation,
+}
+
+/// What all parts of the conductor use.
+pub(crate) struct Context {
+    pub(crate) own: Arc<Identity>,
+    pub(crate) replica: Replica,
+    pub(crate) members: Arc<Members>,
+    pub(crate) proposals: Proposals,
+    pub(crate) sessions: Sessions,
+    pub(crate) images: ImageCaches,
+    pub(crate) progress: ProgressBoard,
+    pub(crate) limits: AgentLimits,
+    pub(crate) lease: watch::Receiver<OwnLease>,
+    fake: Option<Fake>,
+}
+
+impl Context {
+    /// Sends a command and waits until its effects show in the replica. Repeats it for as long as the cluster cannot
+    /// be reached.
+    ///
+    /// # Errors
+    /// The cluster's own refusal.
+    pub(crate) async fn propose(&self, body: CommandBody) -> Result<(), Rejection> {
+        let accepted = self.proposals.propose(body).await?;
+        self.replica.reached(accepted.revision).await;
+        Ok(())
+    }
+
+    /// Whether other conductors may be expected to leave this one's nodes alone.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.lease.borrow().is_held(Instant::now())
+    }
+
+    /// Returns when this conductor may give an order to the node's machine under the claim with `epoch`: waits for the
+    /// lease, and for ever when the claim is another's by now. To be called right before every order.
+    pub(crate) async fn entitled(&self, node: NodeId, epoch: u64) {
+        // The sender lives as long as the conductor.
+        self.lease.clone().wait_for(|lease| lease.is_held(Instant::now())).await.ok();
+        let state = self.replica.state();
+        let claim = state.node(node).and_then(|node| node.claim.as_ref());
+        let Identity { id, incarnation } = &*self.own;
+        if !claim.is_some_and(|it| it.epoch == epoch && it.is_held_by(id, *incarnation)) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The BMC of the machine behind a node, for orders under the claim with `epoch`.
+    pub(crate) fn bmc(&self, node: NodeId, epoch: u64) -> Result<Bmc<'_>, HardwareError> {
+        let state = self.replica.state();
+        let spec = state.node(node).map(|node| &node.spec);
+        match (&self.fake, spec) {
+            (Some(fake), Some(spec)) if spec.driver == "fake" => {
+                let ports = state.ports_of(node).map(|port| port.spec.address.to_string());
+                let machine =
+                    fake.machine(&node.to_string(), &spec.driver_info, ports.collect())?;
+                Ok(Bmc::new(self, node, epoch, machine))
+            }
+            (_, spec) => Err(HardwareError::UnknownDriver {
+                driver: spec.map(|spec| spec.driver.clone()).unwrap_or_default(),
+                known: hardware_types(self.fake.as_ref()).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    pub(crate) async fn cluster_id(&self) -> ClusterId {
+        self.replica.until(|state| state.cluster_id()).await
+    }
+
+    pub(crate) fn version_of(&self, subject: &Subject) -> u64 {
+        self.replica.state().version_of(subject)
+    }
+}
+
+fn hardware_types(fake: Option<&Fake>) -> impl Iterator<Item = String> {
+    fake.map(|_| "fake".to_owned()).into_iter()
+}
+
+/// A conductor that cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value of the configuration.
+    #[error(transparent)]
+    Invalid(#[from] bessemer_domain::Invalid),
+    /// An address of the configuration.
+    #[error("{field} holds something that is not an address")]
+    Address {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The address to listen on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A running conductor.
+#[derive(Debug)]
+pub struct Handle {
+    /// Where agents open their sessions.
+    pub address: SocketAddr,
+    tasks: JoinSet<()>,
+}
+
+impl Handle {
+    /// Waits until it has stopped: after its token was cancelled, or because a part of it ended, which is a defect.
+    pub async fn stopped(mut self) {
+        self.tasks.join_next().await;
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Starts a conductor. `runner` starts the agents of `fake` machines; it is used only if the configuration has them.
+///
+/// # Errors
+/// [`StartError`] when the configuration is wrong or the address is taken. A cluster that cannot be reached is no
+/// error: it is tried for ever.
+pub async fn start(
+    config: Config,
+    runner: AgentRunner,
+    stop: CancellationToken,
+) -> Result<Handle, StartError> {
+    let own = Arc::new(Identity {
+        id: ConductorId::try_new(&config.id)?,
+        incarnation: Incarnation::new(Uuid::new_v4()),
+    });
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let members = Members::new(&config.api_urls)
+        .map_err(|source| StartError::Address { field: "api_urls", source })?;
+    let (proposals, send_proposals) = Proposals::new(Arc::clone(&members), &own.id);
+    let images = ImageCaches::new(&config.image_caches)
+        .map_err(|source| StartError::Address { field: "image_caches", source })?;
+    let fake = config.fake.as_ref().map(|fake| Fake {
+        machines_dir: fake.machines_dir.clone(),
+        runner,
+        api_urls: config.api_urls.clone(),
+    });
+    let registration = Registration {
+        incarnation: own.incarnation,
+        conductor_group: config.conductor_group.clone(),
+        hardware_types: hardware_types(fake.as_ref()).collect(),
+        address: config.advertised_address.clone().unwrap_or_else(|| format!("http://{address}")),
+    };
+
+    let (state_in, state) = watch::channel(bessemer_domain::State::default());
+    let (lease_in, lease) = watch::channel(OwnLease::default());
+    let replica = Replica::new(state);
+    let progress = ProgressBoard::default();
+    let context = Arc::new(Context {
+        sessions: Sessions::new(replica.clone(), Arc::clone(&own)),
+        own,
+        replica,
+        members: Arc::clone(&members),
+        proposals,
+        images,
+        progress,
+        limits: config.agent.clone(),
+        lease: lease.clone(),
+        fake,
+    });
+
+    let (changes_in, changes) = mpsc::channel(CHANGES_WAITING);
+    let (notices_in, notices) = mpsc::channel(CHANGES_WAITING);
+    let followers = Followers { state: state_in, changes: changes_in, notices: notices_in };
+    let mut tasks = JoinSet::new();
+    let mut spawn = |task: BoxFuture<'static, ()>| {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    };
+    spawn(cluster::learn(Arc::clone(&members)).boxed());
+    spawn(cluster::follow(members, followers).boxed());
+    spawn(work::Work::new(Arc::clone(&context)).run(changes, lease).boxed());
+    spawn(publisher(Arc::clone(&context), config.nats, notices).boxed());
+    spawn(serve(listener, context.sessions.clone()).boxed());
+    // The lease outlasts the others by a farewell, which is a command.
+    let (done, lease_done) = tokio::sync::oneshot::channel::<()>();
+    tasks.spawn(async move {
+        cluster::keep_lease(context, registration, lease_in, stop).await;
+        drop(done);
+    });
+    tasks.spawn(async move {
+        tokio::select! { () = send_proposals => {}, _ = lease_done => {} }
+    });
+    Ok(Handle { address, tasks })
+}
+
+/// Publishes, or takes the notices and drops them when there is nowhere to publish to.
+async fn publisher(
+    context: Arc<Context>,
+    nats: Option<NatsConfig>,
+    mut notices: mpsc::Receiver<Notice>,
+) {
+    match nats {
+        Some(nats) => publish::run(context, nats, notices).await,
+        None => while notices.recv().await.is_some() {},
+    }
+}
+
+async fn serve(listener: TcpListener, sessions: Sessions) {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<AgentSessionServiceServer<Sessions>>().await;
+    let service =
+        AgentSessionServiceServer::new(sessions).max_decoding_message_size(AGENT_MESSAGE_BYTES_MAX);
+    let served = tonic::transport::Server::builder()
+        .add_service(health_service)
+        .add_service(service)
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .await;
+    if let Err(error) = served {
+        tracing::error!(error = steps::chain(&error), "agent sessions can no longer be served");
+    }
+}

@@ -1,0 +1,236 @@
+//! Why an image cannot be prepared, and what a caller is told.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+
+use bessemer_image::digest::Digest;
+use bessemer_image::format::FormatRefused;
+use bessemer_image::pack::WritePackError;
+use bessemer_image::qcow2::Qcow2Error;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The `domain` of every `google.rpc.ErrorInfo` of ours.
+const ERROR_DOMAIN: &str = "bessemer";
+
+/// Why an image cannot be prepared. Nothing of it was published.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each field is")]
+pub enum PrepareError {
+    #[error("{field} `{value}`: {message}")]
+    InvalidField { field: &'static str, value: String, message: String },
+    #[error(
+        "image.checksum is missing: source `{source_url}` is not a local file; give a sha256 or sha512, or the URL of a checksum file"
+    )]
+    ChecksumMissing { source_url: String },
+    #[error("{field} `{value}`: {message}")]
+    ChecksumInvalid { field: &'static str, value: String, message: String },
+    #[error("source `{source_url}` has {} {found}, expected {expected}; correct image.checksum or the source", found.algorithm())]
+    ChecksumMismatch { source_url: String, expected: Box<Digest>, found: Box<Digest> },
+    #[error("source `{source_url}`: {refused}; correct image.disk_format or convert the source")]
+    Format { source_url: String, refused: FormatRefused },
+    #[error("source `{source_url}`: {error}")]
+    Qcow2 { source_url: String, error: Qcow2Error },
+    #[error("source `{source_url}` takes {image_bytes} bytes, max_image_bytes is {limit_bytes}")]
+    TooLarge { source_url: String, image_bytes: u64, limit_bytes: u64 },
+    #[error("source `{source_url}` is truncated: {message}")]
+    Truncated { source_url: String, message: String },
+    #[error("source `{source_url}` cannot be read: {message}; check that the cache can reach it")]
+    SourceUnreachable { source_url: String, message: String },
+    #[error("source `{source_url}` is refused: {message}")]
+    SourceRefused { source_url: String, message: String },
+    #[error("source `{source_url}` changed while it was read; prepare it again")]
+    SourceChanged { source_url: String },
+    #[error("no space left at `{}`; free some or lower cache_limit_bytes", path.display())]
+    OutOfSpace { path: PathBuf },
+    #[error("cannot {action} `{}`", path.display())]
+    Storage { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the preparation ended without a result; prepare the image again")]
+    Lost,
+}
+
+impl PrepareError {
+    /// An error of the cache's own disk.
+    pub(crate) fn storage(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        source: io::Error,
+    ) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::OutOfSpace { path },
+            _ => Self::Storage { action, path, source },
+        }
+    }
+
+    /// The reason of `google.rpc.ErrorInfo`. A contract: never rename or reuse one.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidField { .. } => "INVALID_FIELD",
+            Self::ChecksumMissing { .. } => "IMAGE_CHECKSUM_MISSING",
+            Self::ChecksumInvalid { .. } => "IMAGE_CHECKSUM_INVALID",
+            Self::ChecksumMismatch { .. } => "IMAGE_CHECKSUM_MISMATCH",
+            Self::Format { refused, .. } => match refused {
+                FormatRefused::Mismatch { .. } => "IMAGE_FORMAT_MISMATCH",
+                FormatRefused::Unsupported { .. } => "IMAGE_FORMAT_UNSUPPORTED",
+            },
+            Self::Qcow2 { error, .. } => qcow2_reason(error),
+            Self::TooLarge { .. } => "IMAGE_TOO_LARGE",
+            Self::Truncated { .. } => "IMAGE_TRUNCATED",
+            Self::SourceUnreachable { .. } => "IMAGE_SOURCE_UNREACHABLE",
+            Self::SourceRefused { .. } => "IMAGE_SOURCE_REFUSED",
+            Self::SourceChanged { .. } => "IMAGE_SOURCE_CHANGED",
+            Self::OutOfSpace { .. } => "OUT_OF_SPACE",
+            Self::Storage { .. } => "STORAGE_FAILED",
+            Self::Lost => "IMAGE_PREPARATION_LOST",
+        }
+    }
+
+    /// The gRPC code: who can do something about it.
+    fn code(&self) -> Code {
+        match self {
+            Self::InvalidField { .. }
+            | Self::ChecksumMissing { .. }
+            | Self::ChecksumInvalid { .. } => Code::InvalidArgument,
+            Self::ChecksumMismatch { .. }
+            | Self::Format { .. }
+            | Self::Qcow2 { .. }
+            | Self::TooLarge { .. }
+            | Self::Truncated { .. }
+            | Self::SourceRefused { .. } => Code::FailedPrecondition,
+            Self::SourceUnreachable { .. } | Self::SourceChanged { .. } | Self::Lost => {
+                Code::Unavailable
+            }
+            Self::OutOfSpace { .. } => Code::ResourceExhausted,
+            Self::Storage { .. } => Code::Internal,
+        }
+    }
+
+    /// The field of the request to blame, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::InvalidField { field, .. } | Self::ChecksumInvalid { field, .. } => Some(field),
+            Self::ChecksumMissing { .. } | Self::ChecksumMismatch { .. } => Some("image.checksum"),
+            Self::Format { refused: FormatRefused::Mismatch { .. }, .. } => {
+                Some("image.disk_format")
+            }
+            Self::Format { .. }
+            | Self::Qcow2 { .. }
+            | Self::TooLarge { .. }
+            | Self::Truncated { .. }
+            | Self::SourceUnreachable { .. }
+            | Self::SourceRefused { .. }
+            | Self::SourceChanged { .. } => Some("image.source"),
+            Self::OutOfSpace { .. } | Self::Storage { .. } | Self::Lost => None,
+        }
+    }
+
+    /// The value of that field.
+    fn value(&self) -> String {
+        match self {
+            Self::InvalidField { value, .. } | Self::ChecksumInvalid { value, .. } => value.clone(),
+            Self::ChecksumMismatch { expected, .. } => expected.to_string(),
+            Self::Format { refused: FormatRefused::Mismatch { declared, .. }, .. } => {
+                declared.to_string()
+            }
+            Self::Format { source_url, .. }
+            | Self::Qcow2 { source_url, .. }
+            | Self::TooLarge { source_url, .. }
+            | Self::Truncated { source_url, .. }
+            | Self::SourceUnreachable { source_url, .. }
+            | Self::SourceRefused { source_url, .. }
+            | Self::SourceChanged { source_url } => source_url.clone(),
+            Self::ChecksumMissing { .. }
+            | Self::OutOfSpace { .. }
+            | Self::Storage { .. }
+            | Self::Lost => String::new(),
+        }
+    }
+
+    /// Whether the bytes of the source are to blame, so that its checksum, once known, tells more.
+    pub(crate) fn may_be_damage(&self) -> bool {
+        match self {
+            Self::Truncated { .. } => true,
+            Self::Qcow2 { error, .. } => matches!(
+                error,
+                Qcow2Error::Truncated { .. }
+                    | Qcow2Error::Malformed { .. }
+                    | Qcow2Error::Decompress { .. }
+                    | Qcow2Error::Read { .. }
+            ),
+            _ => false,
+        }
+    }
+
+    /// What the caller is told.
+    pub(crate) fn to_status(&self) -> Status {
+        let mut metadata = HashMap::new();
+        if let Some(field) = self.field() {
+            metadata.insert("field".to_owned(), field.to_owned());
+            metadata.insert("value".to_owned(), self.value());
+        }
+        let details = ErrorDetails::with_error_info(self.reason(), ERROR_DOMAIN, metadata);
+        Status::with_error_details(self.code(), self.to_string(), details)
+    }
+
+    /// An image that the catalogue does not hold.
+    pub(crate) fn not_found(message: String, reference: &str) -> Status {
+        let metadata = HashMap::from([
+            ("kind".to_owned(), "image".to_owned()),
+            ("reference".to_owned(), reference.to_owned()),
+        ]);
+        let details = ErrorDetails::with_error_info("RESOURCE_NOT_FOUND", ERROR_DOMAIN, metadata);
+        Status::with_error_details(Code::NotFound, message, details)
+    }
+
+    /// A raw image that could not be packed.
+    pub(crate) fn from_pack<E>(
+        error: WritePackError<E>,
+        pack: PathBuf,
+        read: impl FnOnce(E) -> Self,
+        source_url: &str,
+    ) -> Self
+    where
+        E: std::error::Error + 'static,
+    {
+        let internal = |message: String| io::Error::other(message);
+        match error {
+            WritePackError::TooLarge { raw_bytes } => Self::TooLarge {
+                source_url: source_url.to_owned(),
+                image_bytes: raw_bytes,
+                limit_bytes: bessemer_image::pack::MAX_RAW_BYTES,
+            },
+            WritePackError::Read { source, .. } => read(source),
+            WritePackError::Write { source, .. } => Self::storage("write", pack, source),
+            WritePackError::Encode { source, .. } => {
+                Self::storage("compress", pack, internal(format!("{source}: {}", source.source)))
+            }
+            WritePackError::Manifest { source } => {
+                Self::storage("describe", pack, internal(source.to_string()))
+            }
+            WritePackError::WorkerDied { .. } => {
+                Self::storage("compress", pack, internal(error.to_string()))
+            }
+        }
+    }
+}
+
+fn qcow2_reason(error: &Qcow2Error) -> &'static str {
+    match error {
+        Qcow2Error::BackingFile { .. } => "IMAGE_BACKING_FILE",
+        Qcow2Error::ExternalDataFile => "IMAGE_EXTERNAL_DATA_FILE",
+        Qcow2Error::Encrypted { .. } => "IMAGE_ENCRYPTED",
+        Qcow2Error::TooLarge { .. } => "IMAGE_TOO_LARGE",
+        Qcow2Error::Truncated { .. } => "IMAGE_TRUNCATED",
+        Qcow2Error::Read { .. } => "IMAGE_SOURCE_UNREACHABLE",
+        Qcow2Error::NotQcow2
+        | Qcow2Error::Version { .. }
+        | Qcow2Error::Dirty
+        | Qcow2Error::Corrupt
+        | Qcow2Error::UnknownFeatures { .. }
+        | Qcow2Error::UnknownCompression { .. }
+        | Qcow2Error::Malformed { .. }
+        | Qcow2Error::Decompress { .. } => "IMAGE_MALFORMED",
+    }
+}

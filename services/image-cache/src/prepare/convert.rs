@@ -1,0 +1,130 @@
+//! From a source's bytes to a pack and a manifest, synced, under temporary names.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::thread;
+
+use bessemer_image::digest::{Algorithm, Digest};
+use bessemer_image::format::DiskFormat;
+use bessemer_image::pack::{Manifest, PackOptions, RawSource, write_pack};
+use bessemer_image::qcow2::{Qcow2, Qcow2Error};
+use bessemer_image::{RawImage, ReadAt};
+use tokio_util::sync::CancellationToken;
+
+use super::{Phase, Progress};
+use crate::error::PrepareError;
+
+/// How to convert one source.
+pub(crate) struct Conversion<'a> {
+    pub(crate) source_url: &'a str,
+    pub(crate) format: DiskFormat,
+    pub(crate) raw_algorithm: Algorithm,
+    pub(crate) max_image_bytes: u64,
+    pub(crate) level: i32,
+    pub(crate) pack: PathBuf,
+    pub(crate) manifest: PathBuf,
+    pub(crate) progress: &'a Progress,
+    pub(crate) cancelled: &'a CancellationToken,
+}
+
+/// A pack and a manifest that are durable but not published.
+pub(crate) struct Staged {
+    pub(crate) manifest: Manifest,
+    pub(crate) raw_digest: Digest,
+    pub(crate) pack: PathBuf,
+    pub(crate) manifest_file: PathBuf,
+}
+
+impl Conversion<'_> {
+    /// Decodes a source and makes its pack.
+    pub(crate) fn run(&self, source: impl ReadAt) -> Result<Staged, PrepareError> {
+        match self.format {
+            DiskFormat::Raw => {
+                let raw = RawImage::open(source, self.max_image_bytes)
+                    .map_err(|error| self.too_large(error.raw_bytes))?;
+                self.pack(&raw, |error| self.unreadable(&error))
+            }
+            DiskFormat::Qcow2 => {
+                let guest =
+                    Qcow2::open(source, self.max_image_bytes).map_err(|error| self.qcow2(error))?;
+                self.pack(&guest, |error| self.qcow2(error))
+            }
+        }
+    }
+
+    /// Makes the pack of a raw image.
+    pub(crate) fn pack<R: RawSource>(
+        &self,
+        raw: &R,
+        read_failed: impl FnOnce(R::Error) -> PrepareError,
+    ) -> Result<Staged, PrepareError> {
+        let failed = |source| PrepareError::storage("write", &self.pack, source);
+        let file = File::create(&self.pack).map_err(failed)?;
+        let mut sink = Sink { file, cancelled: self.cancelled };
+        let workers = thread::available_parallelism().map_err(failed)?;
+        let options = PackOptions { level: self.level, raw_algorithm: self.raw_algorithm, workers };
+        let total_bytes = raw.raw_bytes();
+        let packed = write_pack(raw, &mut sink, &options, |done_bytes| {
+            self.progress.report(Phase::Converting, done_bytes, total_bytes);
+        })
+        .map_err(|error| {
+            PrepareError::from_pack(error, self.pack.clone(), read_failed, self.source_url)
+        })?;
+        sink.file.sync_all().map_err(failed)?;
+        self.write_manifest(&packed.manifest)
+            .map_err(|source| PrepareError::storage("write", &self.manifest, source))?;
+        Ok(Staged {
+            manifest: packed.manifest,
+            raw_digest: packed.raw_digest,
+            pack: self.pack.clone(),
+            manifest_file: self.manifest.clone(),
+        })
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> io::Result<()> {
+        let mut file = File::create(&self.manifest)?;
+        file.write_all(manifest.encoded())?;
+        file.sync_all()
+    }
+
+    pub(crate) fn too_large(&self, image_bytes: u64) -> PrepareError {
+        PrepareError::TooLarge {
+            source_url: self.source_url.to_owned(),
+            image_bytes,
+            limit_bytes: self.max_image_bytes,
+        }
+    }
+
+    fn qcow2(&self, error: Qcow2Error) -> PrepareError {
+        PrepareError::Qcow2 { source_url: self.source_url.to_owned(), error }
+    }
+
+    /// A raw source whose bytes do not come.
+    pub(crate) fn unreadable(&self, error: &io::Error) -> PrepareError {
+        let (source_url, message) = (self.source_url.to_owned(), error.to_string());
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => PrepareError::Truncated { source_url, message },
+            _ => PrepareError::SourceUnreachable { source_url, message },
+        }
+    }
+}
+
+/// The pack's file. Refuses to be written when the service stops, which ends the conversion.
+struct Sink<'a> {
+    file: File,
+    cancelled: &'a CancellationToken,
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancelled.is_cancelled() {
+            return Err(io::Error::other("the cache is stopping"));
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

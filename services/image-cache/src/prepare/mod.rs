@@ -1,0 +1,165 @@
+//! Makes prepared images of sources.
+
+mod convert;
+mod job;
+mod local;
+mod remote;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bessemer_image::digest::{Algorithm, Digest};
+use bessemer_image::format::{self, DiskFormat};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use convert::{Conversion, Staged};
+pub(crate) use job::{Begun, Job, JobState, Jobs, Joined, Phase, Progress};
+pub(crate) use remote::download_whole;
+
+use crate::cache::Shared;
+use crate::catalogue::{Entry, Key};
+use crate::durable;
+use crate::error::PrepareError;
+use crate::request::{Request, Source};
+
+const STAGED_PACK: &str = "pack";
+const STAGED_MANIFEST: &str = "manifest";
+
+/// One preparation: what is asked for, with everything resolved that has to be known beforehand.
+pub(crate) struct Preparation {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) request: Request,
+    pub(crate) key: Key,
+    /// What the source must have; nothing for a local file that came without.
+    pub(crate) expected: Option<Digest>,
+    pub(crate) progress: Progress,
+    pub(crate) cancelled: CancellationToken,
+}
+
+/// A source that was converted, before it is published.
+pub(crate) struct Converted {
+    pub(crate) staged: Staged,
+    pub(crate) format: DiskFormat,
+    pub(crate) source_bytes: u64,
+}
+
+impl Preparation {
+    /// Prepares the image and publishes it.
+    pub(crate) async fn run(self) -> Result<Entry, PrepareError> {
+        let this = Arc::new(self);
+        let converted = match &this.request.source {
+            Source::File(path) => local::convert(&this, path).await,
+            Source::Http(url) => remote::convert(&this, url).await,
+        };
+        this.blocking(move |this| {
+            let published = converted.and_then(|converted| this.publish(converted));
+            if published.is_err() {
+                this.remove_staged();
+            }
+            published
+        })
+        .await
+    }
+
+    /// Removes what a failed preparation left; it may be as large as a pack.
+    fn remove_staged(&self) {
+        for what in [STAGED_PACK, STAGED_MANIFEST] {
+            let path = self.shared.layout.staged(&self.key, what);
+            if let Err(error) = durable::remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a failed preparation");
+            }
+        }
+    }
+
+    /// Runs blocking work on a thread of its own.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, PrepareError> + Send + 'static,
+    ) -> Result<T, PrepareError> {
+        let this = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&this)).await.map_err(|_| PrepareError::Lost)?
+    }
+
+    pub(crate) fn source_url(&self) -> &str {
+        &self.request.spec.source
+    }
+
+    /// The format of a source that begins with `start`, if it is the declared one.
+    pub(crate) fn probe(&self, start: &[u8]) -> Result<DiskFormat, PrepareError> {
+        let content = format::probe(start);
+        tracing::info!(source = self.source_url(), %content, "source probed");
+        content.check(self.request.declared).map_err(|refused| PrepareError::Format {
+            source_url: self.source_url().to_owned(),
+            refused,
+        })
+    }
+
+    pub(crate) fn conversion(&self, format: DiskFormat) -> Conversion<'_> {
+        let given = self.expected.map(|digest| digest.algorithm());
+        Conversion {
+            source_url: self.source_url(),
+            format,
+            raw_algorithm: Algorithm::for_raw(given, format == DiskFormat::Raw),
+            max_image_bytes: self.shared.config.max_image_bytes,
+            level: self.shared.config.compression_level,
+            pack: self.shared.layout.staged(&self.key, STAGED_PACK),
+            manifest: self.shared.layout.staged(&self.key, STAGED_MANIFEST),
+            progress: &self.progress,
+            cancelled: &self.cancelled,
+        }
+    }
+
+    /// Whether the source is what the caller expects.
+    pub(crate) fn check_digest(&self, found: Digest) -> Result<(), PrepareError> {
+        match self.expected {
+            Some(expected) if expected != found => Err(PrepareError::ChecksumMismatch {
+                source_url: self.source_url().to_owned(),
+                expected: Box::new(expected),
+                found: Box::new(found),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Puts the image in its place. Everything about it was checked.
+    fn publish(&self, converted: Converted) -> Result<Entry, PrepareError> {
+        let Converted { staged, format, source_bytes } = converted;
+        let Staged { manifest, raw_digest, .. } = &staged;
+        let id = manifest.digest();
+        let layout = &self.shared.layout;
+        for (from, to) in
+            [(&staged.pack, layout.pack(id)), (&staged.manifest_file, layout.manifest(id))]
+        {
+            durable::publish(from, &to)
+                .map_err(|source| PrepareError::storage("publish", &to, source))?;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let entry = Entry {
+            entry_version: Entry::VERSION,
+            name: self.request.name.clone(),
+            spec: self.request.spec.clone(),
+            id: id.to_string(),
+            source_format: format.name().to_owned(),
+            source_digest: self.expected.map(|digest| digest.to_string()),
+            source_bytes,
+            raw_bytes: manifest.raw_bytes(),
+            raw_hash_algo: raw_digest.algorithm().name().to_owned(),
+            raw_hash_value: raw_digest.to_string(),
+            pack_bytes: manifest.pack_bytes(),
+            manifest_bytes: manifest.encoded().len() as u64,
+            chunk_count: manifest.chunk_count(),
+            zero_chunk_count: manifest.zero_chunk_count(),
+            compression_level: self.shared.config.compression_level,
+            prepared_at_unix_seconds: now.as_secs(),
+        };
+        self.shared
+            .catalogue
+            .insert(self.key.clone(), id, entry.clone())
+            .map_err(|source| PrepareError::storage("write", layout.entry(&self.key), source))?;
+        tracing::info!(
+            image.id = %id, image.name = entry.name, raw_bytes = entry.raw_bytes,
+            pack_bytes = entry.pack_bytes, "image prepared"
+        );
+        Ok(entry)
+    }
+}

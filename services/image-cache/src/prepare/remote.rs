@@ -1,0 +1,245 @@
+//! Prepares HTTP sources while they are downloaded.
+//!
+//! A raw image of known length is converted as it streams by; nothing of it is stored but its
+//! pack. Everything else is stored while it lasts, for a qcow2 is read at random, and converted as
+//! far as it is there. What is stored survives a restart and is resumed if the server still has
+//! the same ETag. Nothing is published before the source's digest is known to be right.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+use bessemer_image::digest::{Digest, Hasher};
+use bessemer_image::format::{DiskFormat, PROBE_BYTES};
+use bessemer_image::pack::SequentialSource;
+use bytes::{Bytes, BytesMut};
+use url::Url;
+
+use super::{Converted, Phase, Preparation, Staged};
+use crate::durable;
+use crate::error::PrepareError;
+use crate::fetch::{Body, Download, GrowingFile};
+
+pub(super) async fn convert(
+    preparation: &Arc<Preparation>,
+    url: &Url,
+) -> Result<Converted, PrepareError> {
+    let resume = preparation.blocking(|preparation| Ok(resumable(preparation))).await?;
+    let shared = &preparation.shared;
+    let mut download =
+        Download::start(&shared.http, url, shared.config.max_image_bytes, resume).await?;
+    let resumed_bytes = download.position_bytes();
+    let mut start = Bytes::new();
+    if resumed_bytes == 0 {
+        start = first_bytes(&mut download).await?;
+        let format = preparation.probe(&start)?;
+        if let (DiskFormat::Raw, Some(total_bytes)) = (format, download.total_bytes()) {
+            return stream_raw(preparation, download, start, total_bytes).await;
+        }
+    }
+    spool_and_convert(preparation, download, start, resumed_bytes).await
+}
+
+/// What is stored of an earlier download, and its ETag.
+fn resumable(preparation: &Preparation) -> Option<(u64, String)> {
+    let (layout, key) = (&preparation.shared.layout, &preparation.key);
+    let etag = std::fs::read_to_string(layout.etag(key)).ok()?;
+    let stored = std::fs::metadata(layout.part(key)).ok()?.len();
+    (stored >= PROBE_BYTES as u64).then_some((stored, etag))
+}
+
+fn forget_part(preparation: &Preparation) {
+    let (layout, key) = (&preparation.shared.layout, &preparation.key);
+    for path in [layout.etag(key), layout.part(key)] {
+        if let Err(error) = durable::remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a finished download");
+        }
+    }
+}
+
+/// As much as probing wants, or all of a shorter source.
+async fn first_bytes(download: &mut Download) -> Result<Bytes, PrepareError> {
+    let mut start = BytesMut::new();
+    while start.len() < PROBE_BYTES {
+        match download.next().await? {
+            Some(piece) => start.extend_from_slice(&piece),
+            None => break,
+        }
+    }
+    Ok(start.freeze())
+}
+
+async fn stream_raw(
+    preparation: &Arc<Preparation>,
+    download: Download,
+    start: Bytes,
+    total_bytes: u64,
+) -> Result<Converted, PrepareError> {
+    let (body, feed) = Body::of(start, download);
+    let conversion = preparation.blocking(move |preparation| {
+        let conversion = preparation.conversion(DiskFormat::Raw);
+        let source = SequentialSource::new(body, total_bytes);
+        conversion.pack(&source, |error| conversion.unreadable(&error))
+    });
+    let (fed, staged) = tokio::join!(feed, conversion);
+    fed?;
+    let staged = staged?;
+    preparation.check_digest(staged.raw_digest)?;
+    Ok(Converted { staged, format: DiskFormat::Raw, source_bytes: total_bytes })
+}
+
+/// Stores the download and converts what is there at the same time.
+async fn spool_and_convert(
+    preparation: &Arc<Preparation>,
+    download: Download,
+    start: Bytes,
+    resumed_bytes: u64,
+) -> Result<Converted, PrepareError> {
+    let total_bytes = download.total_bytes();
+    let etag = download.etag().map(str::to_owned);
+    let file = preparation
+        .blocking(move |preparation| open_part(preparation, resumed_bytes, etag.as_deref()))
+        .await?;
+    let growing = Arc::new(GrowingFile::new(file, total_bytes));
+    let (body, feed) = Body::of(start, download);
+    let spool = preparation.blocking({
+        let growing = Arc::clone(&growing);
+        move |preparation| {
+            let spooled = spool(preparation, body, &growing, resumed_bytes);
+            growing.end();
+            spooled
+        }
+    });
+    let conversion = preparation.blocking({
+        let growing = Arc::clone(&growing);
+        move |preparation| {
+            let converted = convert_growing(preparation, &growing);
+            // A damaged source is read to its end: its digest tells more than the damage.
+            if converted.as_ref().is_err_and(|error| !error.may_be_damage()) {
+                growing.abandon();
+            }
+            converted
+        }
+    });
+    let (fed, spooled, converted) = tokio::join!(feed, spool, conversion);
+    // What a cut download left is kept for the next attempt.
+    let is_cut =
+        matches!(fed, Err(PrepareError::SourceUnreachable { .. } | PrepareError::Truncated { .. }));
+    if !is_cut {
+        let forget = |preparation: &Preparation| {
+            forget_part(preparation);
+            Ok(())
+        };
+        preparation.blocking(forget).await?;
+    }
+    fed?;
+    if let Some(digest) = spooled? {
+        preparation.check_digest(digest)?;
+    }
+    let (staged, format) = converted?;
+    Ok(Converted { staged, format, source_bytes: growing.available_bytes() })
+}
+
+fn open_part(
+    preparation: &Preparation,
+    resumed_bytes: u64,
+    etag: Option<&str>,
+) -> Result<File, PrepareError> {
+    let (layout, key) = (&preparation.shared.layout, &preparation.key);
+    let (path, etag_path) = (layout.part(key), layout.etag(key));
+    let open = || {
+        if resumed_bytes == 0 {
+            // The ETag of what was stored before must not vouch for what comes now.
+            durable::remove(&etag_path)?;
+        }
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        file.set_len(resumed_bytes)?;
+        match etag {
+            Some(etag) if resumed_bytes == 0 => {
+                durable::replace(&etag_path, &layout.staged(key, "etag"), etag.as_bytes())?;
+            }
+            Some(_) | None => {}
+        }
+        Ok(file)
+    };
+    open().map_err(|source| PrepareError::storage("write", &path, source))
+}
+
+/// Stores and hashes a source as it comes. Answers its digest, or nothing when the conversion
+/// failed for good and nobody wants it.
+fn spool(
+    preparation: &Preparation,
+    mut body: Body,
+    growing: &GrowingFile,
+    resumed_bytes: u64,
+) -> Result<Option<Digest>, PrepareError> {
+    let failed = |source| {
+        let part = preparation.shared.layout.part(&preparation.key);
+        PrepareError::storage("write", part, source)
+    };
+    let mut hasher = preparation.expected.map(|expected| Hasher::new(expected.algorithm()));
+    growing.advance(resumed_bytes);
+    if let Some(hasher) = hasher.as_mut().filter(|_| resumed_bytes > 0) {
+        hash_stored(preparation, resumed_bytes, hasher).map_err(failed)?;
+    }
+    while let Some(piece) = body.next() {
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&piece);
+        }
+        if !growing.append(&piece).map_err(failed)? {
+            return Ok(None);
+        }
+        preparation.progress.report(Phase::Downloading, growing.available_bytes(), total(growing));
+    }
+    preparation.progress.report(Phase::Verifying, growing.available_bytes(), total(growing));
+    Ok(hasher.map(Hasher::finish))
+}
+
+fn total(growing: &GrowingFile) -> u64 {
+    growing.known_total_bytes().unwrap_or_default()
+}
+
+fn hash_stored(
+    preparation: &Preparation,
+    stored_bytes: u64,
+    hasher: &mut Hasher,
+) -> std::io::Result<()> {
+    let part = File::open(preparation.shared.layout.part(&preparation.key))?;
+    let mut stored = part.take(stored_bytes);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match stored.read(&mut buffer)? {
+            0 => return Ok(()),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+fn convert_growing(
+    preparation: &Preparation,
+    growing: &GrowingFile,
+) -> Result<(Staged, DiskFormat), PrepareError> {
+    let start = growing.start(PROBE_BYTES).map_err(|error| PrepareError::Truncated {
+        source_url: preparation.source_url().to_owned(),
+        message: error.to_string(),
+    })?;
+    let format = preparation.probe(&start)?;
+    Ok((preparation.conversion(format).run(growing)?, format))
+}
+
+/// Downloads a source again, into `file`, and checks it. For healing.
+pub(crate) async fn download_whole(
+    preparation: &Arc<Preparation>,
+    url: &Url,
+    file: File,
+) -> Result<(), PrepareError> {
+    let shared = &preparation.shared;
+    let download = Download::start(&shared.http, url, shared.config.max_image_bytes, None).await?;
+    let growing = GrowingFile::new(file, download.total_bytes());
+    let (body, feed) = Body::of(Bytes::new(), download);
+    let spool = preparation.blocking(move |preparation| spool(preparation, body, &growing, 0));
+    let (fed, spooled) = tokio::join!(feed, spool);
+    fed?;
+    spooled?.map_or(Ok(()), |digest| preparation.check_digest(digest))
+}

@@ -1,0 +1,138 @@
+//! Starts and stops the cache's servers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::serve::ListenerExt as _;
+use bessemer_proto::v1::image_service_server::ImageServiceServer;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+
+use crate::cache::Shared;
+use crate::config::{Config, InvalidConfig};
+use crate::serve::{Images, router};
+
+/// Why a cache does not start or ended badly.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each field is")]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot use data directory `{}`", data_dir.display())]
+    DataDir { data_dir: std::path::PathBuf, source: std::io::Error },
+    #[error("the {server} server failed")]
+    Serve { server: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// A running cache.
+#[derive(Debug)]
+pub struct Handle {
+    grpc_address: SocketAddr,
+    http_address: SocketAddr,
+    base_url: String,
+    servers: JoinHandle<Result<(), StartError>>,
+}
+
+impl Handle {
+    /// Where the gRPC service listens.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// Where the HTTP service listens.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// The URL that images are advertised under.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// Waits for the cache to end: after its token was cancelled, or because a server failed.
+    pub async fn finished(self) -> Result<(), StartError> {
+        self.servers.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+}
+
+/// Starts a cache, which runs until `stop` is cancelled.
+///
+/// The process must have a TLS provider ([`bessemer_runtime::install_tls_provider`]).
+pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, StartError> {
+    config.validate()?;
+    let grpc = listen(config.grpc_listen).await?;
+    let http = listen(config.http_listen).await?;
+    let (grpc_address, http_address) = (address(&grpc, &config)?, address(&http, &config)?);
+    let base_url = match &config.advertised_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("http://{http_address}"),
+    };
+    let data_dir = config.data_dir.clone();
+    let (opened_url, opened_stop) = (base_url.clone(), stop.clone());
+    let shared = tokio::task::spawn_blocking(move || Shared::open(config, opened_url, opened_stop))
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        .map_err(|source| StartError::DataDir { data_dir, source })?;
+    tracing::info!(grpc = %grpc_address, http = %http_address, base_url, "image cache started");
+    let servers = tokio::spawn(async move {
+        // A server that fails takes the other one with it.
+        let stop_all = stop.child_token();
+        let _stop_on_return = stop_all.clone().drop_guard();
+        let served = tokio::try_join!(
+            serve_grpc(grpc, Arc::clone(&shared), stop_all.clone()),
+            serve_http(http, Arc::clone(&shared), stop_all),
+        );
+        stop.cancel();
+        shared.close().await;
+        served.map(|_| ())
+    });
+    Ok(Handle { grpc_address, http_address, base_url, servers })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, StartError> {
+    listener
+        .local_addr()
+        .map_err(|source| StartError::Listen { address: config.grpc_listen, source })
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) -> Result<(), StartError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ImageServiceServer<Images>>().await;
+    // tonic ignores its own nodelay setting with a listener that was made elsewhere.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = tonic::transport::Server::builder()
+        .add_service(health_service)
+        .add_service(ImageServiceServer::new(Images(shared)))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    server.await.map_err(|error| StartError::Serve { server: "gRPC", source: error.into() })
+}
+
+async fn serve_http(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) -> Result<(), StartError> {
+    let listener = listener.tap_io(|connection| {
+        // Only slower without it.
+        let _ = connection.set_nodelay(true);
+    });
+    // Not graceful: agents resume, and a transfer can take longer than anybody wants to wait.
+    tokio::select! {
+        served = std::future::IntoFuture::into_future(axum::serve(listener, router(shared))) => {
+            served.map_err(|error| StartError::Serve { server: "HTTP", source: error.into() })
+        }
+        () = stop.cancelled() => Ok(()),
+    }
+}

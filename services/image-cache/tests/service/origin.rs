@@ -1,0 +1,133 @@
+//! A web server with files, ranges and ETags, that can cut, stall and change.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{HeaderMap, StatusCode, header};
+use tokio::net::TcpListener;
+
+/// One file of the origin and what it does to those who get it.
+#[derive(Clone, Default)]
+pub(crate) struct Served {
+    pub(crate) content: Bytes,
+    pub(crate) etag: Option<&'static str>,
+    /// Connections break after so many bytes, each time.
+    pub(crate) cut_after: Option<usize>,
+    /// Connections stall for ever after so many bytes.
+    pub(crate) stall_after: Option<usize>,
+    /// No `Content-Length`, no ranges.
+    pub(crate) chunked: bool,
+}
+
+#[derive(Default)]
+struct Files {
+    served: Mutex<HashMap<String, Served>>,
+    /// `path range` of every request.
+    requests: Mutex<Vec<String>>,
+}
+
+/// A running origin.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    files: Arc<Files>,
+    url: String,
+}
+
+impl Origin {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let files = Arc::new(Files::default());
+        let router = Router::new().route("/{name}", get(serve)).with_state(Arc::clone(&files));
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { files, url }
+    }
+
+    /// Serves a file and answers its URL.
+    pub(crate) fn put(&self, name: &str, served: Served) -> String {
+        self.files.served.lock().unwrap().insert(name.to_owned(), served);
+        format!("{}/{name}", self.url)
+    }
+
+    pub(crate) fn put_bytes(&self, name: &str, content: &[u8]) -> String {
+        let content = Bytes::copy_from_slice(content);
+        self.put(name, Served { content, etag: Some("\"1\""), ..Served::default() })
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.files.served.lock().unwrap().remove(name);
+    }
+
+    /// The ranges asked of a file so far, empty for all of it.
+    pub(crate) fn requests(&self, name: &str) -> Vec<String> {
+        let all = self.files.requests.lock().unwrap();
+        let prefix = format!("{name} ");
+        all.iter().filter_map(|request| request.strip_prefix(&prefix)).map(str::to_owned).collect()
+    }
+}
+
+async fn serve(
+    State(files): State<Arc<Files>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let range = text(header::RANGE).unwrap_or_default();
+    files.requests.lock().unwrap().push(format!("{name} {range}"));
+    let Some(served) = files.served.lock().unwrap().get(&name).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let total = served.content.len();
+    let is_same = text(header::IF_RANGE).is_none_or(|etag| Some(etag) == served.etag);
+    let start = range
+        .strip_prefix("bytes=")
+        .and_then(|range| range.strip_suffix('-'))
+        .map(|start| start.parse::<usize>().unwrap())
+        .filter(|_| is_same && !served.chunked);
+    let mut response = Response::builder();
+    if let Some(etag) = served.etag {
+        response = response.header(header::ETAG, etag);
+    }
+    if let Some(start) = start {
+        if start >= total {
+            return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+        }
+        let content_range = format!("bytes {start}-{}/{total}", total - 1);
+        response = response
+            .status(StatusCode::PARTIAL_CONTENT)
+            .header(header::CONTENT_RANGE, content_range);
+    }
+    let content = served.content.slice(start.unwrap_or(0)..);
+    if !served.chunked {
+        response = response.header(header::CONTENT_LENGTH, content.len());
+    }
+    response.body(body(&served, content)).unwrap()
+}
+
+fn body(served: &Served, content: Bytes) -> Body {
+    let limit = served.cut_after.or(served.stall_after).unwrap_or(content.len());
+    let sent = content.slice(..limit.min(content.len()));
+    let is_whole = sent.len() == content.len();
+    let pieces: Vec<_> =
+        sent.chunks(64 << 10).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let pieces = futures::stream::iter(pieces);
+    if is_whole {
+        return Body::from_stream(pieces);
+    }
+    if served.stall_after.is_some() {
+        return Body::from_stream(pieces.chain(futures::stream::pending()));
+    }
+    let cut = futures::stream::once(async {
+        // Lets hyper send what it has before the connection breaks.
+        tokio::task::yield_now().await;
+        Err(std::io::Error::other("cut"))
+    });
+    Body::from_stream(pieces.chain(cut))
+}

@@ -1,0 +1,197 @@
+//! Images that can be prepared.
+
+use bessemer_proto::v1;
+use bytes::Bytes;
+
+use crate::client::{Cache, id, spec};
+use crate::images::{disk, qcow2, sha256};
+use crate::origin::{Origin, Served};
+
+/// The image's pack decompresses to the disk, and its raw view is the disk.
+async fn assert_serves(cache: &Cache, image: &v1::Image, disk: &[u8]) {
+    let resolved = image.resolved.as_ref().unwrap();
+    assert_eq!(resolved.raw_size_bytes, disk.len() as u64);
+    let (status, pack) = cache.get(id(image), "pack", "").await;
+    assert_eq!((status.as_u16(), pack.len() as u64), (200, resolved.pack_size_bytes));
+    assert!(zstd::decode_all(pack.as_slice()).unwrap() == disk, "the pack is not the disk");
+    let (status, raw) = cache.get(id(image), "raw", "").await;
+    assert_eq!(status.as_u16(), 200);
+    assert!(raw == disk, "the raw view is not the disk");
+    assert!(cache.stored("staging").is_empty() && cache.stored("downloads").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_format_from_http_and_from_files_becomes_the_same_image() {
+    let (cache, origin, disk) = (Cache::start().await, Origin::start().await, disk(1));
+    let mut ids = Vec::new();
+    for (name, options) in [
+        ("raw", None),
+        ("qcow2", Some(&[] as &[&str])),
+        ("zlib", Some(&["-c"])),
+        ("zstd", Some(&["-c", "-o", "compression_type=zstd"])),
+    ] {
+        let source = options.map_or_else(|| disk.clone(), |options| qcow2(&disk, options));
+        let url = origin.put_bytes(name, &source);
+        let image = cache.prepare(spec(&url, &sha256(&source))).await.unwrap();
+        let resolved = image.resolved.clone().unwrap();
+        let format = if name == "raw" { "raw" } else { "qcow2" };
+        assert_eq!((image.name.as_str(), resolved.source_format.as_str()), (name, format));
+        assert_eq!(
+            (resolved.raw_hash_algo.as_str(), resolved.raw_hash_value),
+            ("sha256", sha256(&disk))
+        );
+        assert_eq!(image.source_size_bytes, source.len() as u64);
+        assert_serves(&cache, &image, &disk).await;
+        ids.push(id(&image).to_owned());
+
+        let url = cache.local(name, &source);
+        let image = cache.prepare(spec(&url, "")).await.unwrap();
+        assert_serves(&cache, &image, &disk).await;
+        ids.push(id(&image).to_owned());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "the same disk has several ids");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_raw_digest_follows_ironics_rule() {
+    let (cache, disk) = (Cache::start().await, disk(2));
+    let image = qcow2(&disk, &[]);
+    let (raw_url, qcow2_url) = (cache.local("raw", &disk), cache.local("qcow2", &image));
+    let digest = |algorithm: &str, bytes: &[u8]| {
+        let algorithm = algorithm.parse().unwrap();
+        let mut hasher = bessemer_image::digest::Hasher::new(algorithm);
+        hasher.update(bytes);
+        hasher.finish().to_string()
+    };
+    for (given, of_raw, of_qcow2) in
+        [("md5", "md5", "sha256"), ("sha256", "sha256", "sha256"), ("sha512", "sha512", "sha512")]
+    {
+        for (url, source, expected) in [(&raw_url, &disk, of_raw), (&qcow2_url, &image, of_qcow2)] {
+            let mut spec = spec(url, "");
+            spec.os_hash_algo = given.to_owned();
+            spec.os_hash_value = digest(given, source).to_uppercase();
+            let resolved = cache.prepare(spec).await.unwrap().resolved.unwrap();
+            assert_eq!(resolved.raw_hash_algo, expected);
+            assert_eq!(resolved.raw_hash_value, digest(expected, &disk));
+        }
+    }
+}
+
+/// Each connection breaks after 1 MB; ranges continue where the last one ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_is_cut_is_resumed_where_it_ended() {
+    let (cache, origin, disk) = (Cache::start().await, Origin::start().await, disk(3));
+    for (name, source) in [("raw", disk.clone()), ("qcow2", qcow2(&disk, &[]))] {
+        for etag in [Some("\"1\""), None] {
+            let name = format!("{name}-{}", etag.is_some());
+            let content = Bytes::copy_from_slice(&source);
+            let cut_after = Some(1_000_000);
+            let url = origin.put(&name, Served { content, etag, cut_after, ..Served::default() });
+            let image = cache.prepare(spec(&url, &sha256(&source))).await.unwrap();
+            assert_serves(&cache, &image, &disk).await;
+            let requests = origin.requests(&name);
+            assert_eq!(requests.len(), source.len().div_ceil(1_000_000), "{requests:?}");
+            assert_eq!(requests[1], "bytes=1000000-");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_of_unknown_length_is_prepared() {
+    let (cache, origin, disk) = (Cache::start().await, Origin::start().await, disk(4));
+    for (name, source) in [("raw", disk.clone()), ("qcow2", qcow2(&disk, &["-c"]))] {
+        let content = Bytes::copy_from_slice(&source);
+        let url = origin.put(name, Served { content, chunked: true, ..Served::default() });
+        let image = cache.prepare(spec(&url, &sha256(&source))).await.unwrap();
+        assert_serves(&cache, &image, &disk).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_of_the_same_image_share_one_download_even_when_the_first_goes_away() {
+    let (cache, origin, disk) = (Cache::start().await, Origin::start().await, disk(5));
+    let content = Bytes::copy_from_slice(&disk);
+    let stalled = Served { content, stall_after: Some(2_000_000), ..Served::default() };
+    let url = origin.put("disk", stalled);
+    let request =
+        || v1::PrepareImageRequest { image: Some(spec(&url, &sha256(&disk))), name: String::new() };
+    let mut first = cache.grpc.clone().prepare_image(request()).await.unwrap().into_inner();
+    assert!(first.message().await.unwrap().is_some());
+    let mut second = cache.grpc.clone().prepare_image(request()).await.unwrap().into_inner();
+    drop(first);
+    assert!(second.message().await.unwrap().is_some());
+    assert_eq!(origin.requests("disk").len(), 1);
+    drop(second);
+
+    let url = origin.put_bytes("other", &disk);
+    let calls = (0..8).map(|_| cache.prepare(spec(&url, &sha256(&disk))));
+    let images = futures::future::join_all(calls).await;
+    assert!(
+        images.iter().all(|image| id(image.as_ref().unwrap()) == id(images[0].as_ref().unwrap()))
+    );
+    assert_eq!(origin.requests("other").len(), 1);
+    // And who comes later is answered at once, without the origin.
+    origin.remove("other");
+    cache.prepare(spec(&url, &sha256(&disk))).await.unwrap();
+    assert_eq!(origin.requests("other").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checksum_may_be_the_url_of_a_checksum_file() {
+    let (cache, origin, disk) = (Cache::start().await, Origin::start().await, disk(6));
+    let url = origin.put_bytes("my disk.img", &disk).replace(' ', "%20");
+    let gnu = format!("{}  other.img\n{} *my disk.img\n", "0".repeat(64), sha256(&disk));
+    let sums = origin.put_bytes("SHA256SUMS", gnu.as_bytes());
+    let image = cache.prepare(spec(&url, &sums)).await.unwrap();
+    assert_eq!(image.name, "my disk.img");
+    assert_serves(&cache, &image, &disk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_file_that_changed_is_prepared_again() {
+    let cache = Cache::start().await;
+    let (before, after) = (disk(7), disk(8));
+    let url = cache.local("disk", &before);
+    let first = cache.prepare(spec(&url, "")).await.unwrap();
+    assert_eq!(id(&cache.prepare(spec(&url, "")).await.unwrap()), id(&first));
+    cache.local("disk", &after[..after.len() - 512]);
+    let second = cache.prepare(spec(&url, "")).await.unwrap();
+    assert_serves(&cache, &second, &after[..after.len() - 512]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_found_by_id_beginning_of_id_and_name() {
+    let mut cache = Cache::start().await;
+    let url = cache.local("disk.img", &disk(9));
+    let image = cache.prepare(spec(&url, "")).await.unwrap();
+    for reference in [id(&image), &id(&image)[..8], "disk.img"] {
+        let request = v1::GetImageRequest { image: reference.to_owned() };
+        assert_eq!(cache.grpc.get_image(request).await.unwrap().into_inner(), image);
+    }
+    for reference in [&id(&image)[..7], "other", ""] {
+        let request = v1::GetImageRequest { image: reference.to_owned() };
+        let error = cache.grpc.get_image(request).await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::NotFound);
+    }
+    let list = cache.grpc.list_images(v1::ListImagesRequest {}).await.unwrap().into_inner();
+    assert_eq!(list.images, [image]);
+}
+
+/// Room for one image: the older one goes, unless it was used just now.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_images_used_least_recently_make_room() {
+    for (keep_used_seconds, kept) in [(0, 1), (3600, 2)] {
+        let cache = Cache::start_in(tempfile::tempdir().unwrap(), |config| {
+            config.cache_limit_bytes = 3 << 20;
+            config.keep_used_seconds = keep_used_seconds;
+        })
+        .await;
+        for seed in [10, 11] {
+            let url = cache.local(&format!("disk{seed}"), &disk(seed));
+            cache.prepare(spec(&url, "")).await.unwrap();
+        }
+        assert_eq!(cache.stored("catalogue").len(), kept);
+        assert_eq!(cache.stored("images").len(), kept * 2);
+    }
+}

@@ -1,0 +1,84 @@
+//! A disk like those that are deployed: partitioned, with a file system of real files, part empty.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+/// Where the file system begins on the disk.
+const PARTITION_OFFSET_MIB: u64 = 1;
+/// Left behind the partition for the backup GPT.
+const TAIL_MIB: u64 = 1;
+/// Where real files come from: programs, libraries and documents in the mix of a system image.
+const FILES: [&str; 4] = ["/usr/bin", "/usr/lib", "/usr/share", "/usr/sbin"];
+
+/// Runs a program and returns what it printed; what it complains about is the error.
+pub(crate) fn run(program: &str, arguments: &[&OsStr]) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {arguments:?} failed: {errors}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program with text and paths as arguments.
+#[macro_export]
+macro_rules! run {
+    ($program:literal $(, $argument:expr)* $(,)?) => {
+        $crate::disk::run($program, &[$(std::ffi::OsStr::new($argument)),*])
+    };
+}
+
+/// Makes a raw disk of `size_mib` at `directory/disk.raw`, filled with about `filled_bytes` of
+/// files.
+pub(crate) fn make(directory: &Path, size_mib: u64, filled_bytes: u64) -> anyhow::Result<PathBuf> {
+    let (stage, partition) = (directory.join("stage"), directory.join("partition"));
+    fs::create_dir_all(&stage)?;
+    let mut left = filled_bytes;
+    for (number, root) in FILES.iter().enumerate() {
+        // Each directory gives its part, so that no kind of file is the only one.
+        let share = filled_bytes / FILES.len() as u64 * (number as u64 + 1);
+        let keep = filled_bytes.saturating_sub(share);
+        copy(Path::new(root), &stage.join(number.to_string()), &mut left, keep)?;
+    }
+    let partition_mib = size_mib - PARTITION_OFFSET_MIB - TAIL_MIB;
+    run!("mke2fs", "-q", "-t", "ext4", "-d", &stage, &partition, &format!("{partition_mib}M"))?;
+    let disk = directory.join("disk.raw");
+    fs::File::create(&disk)?.set_len(size_mib << 20)?;
+    let new = format!("--new=1:{}:+{partition_mib}M", PARTITION_OFFSET_MIB * 2048);
+    run!("sgdisk", &new, &disk)?;
+    let (from, to) = (format!("if={}", partition.display()), format!("of={}", disk.display()));
+    let seek = format!("seek={PARTITION_OFFSET_MIB}");
+    run!("dd", &from, &to, "bs=1M", &seek, "conv=notrunc,sparse", "status=none")?;
+    fs::remove_dir_all(stage)?;
+    fs::remove_file(partition)?;
+    Ok(disk)
+}
+
+/// Copies files until only `keep` of the `left` bytes are left.
+fn copy(from: &Path, to: &Path, left: &mut u64, keep: u64) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    let mut entries: Vec<_> = fs::read_dir(from)?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        if *left <= keep {
+            break;
+        }
+        let target = to.join(entry.file_name());
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            copy(&entry.path(), &target, left, keep)?;
+        } else if metadata.is_file()
+            && metadata.len() <= *left
+            && fs::copy(entry.path(), target).is_ok()
+        {
+            *left -= metadata.len();
+        }
+    }
+    Ok(())
+}

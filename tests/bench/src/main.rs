@@ -1,0 +1,48 @@
+//! Benches: each measures us and a peer on the same work in the same run, one after the other.
+
+mod agent;
+mod disk;
+mod failover;
+mod ledger;
+mod origin;
+mod prepare;
+mod report;
+
+use clap::{Parser, Subcommand};
+
+/// As the API has it: some benches run a member of its cluster.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures Bessemer side by side with what it replaces.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Preparing an image, against curl, qemu-img convert and openssl one after the other.
+    Prepare(prepare::Arguments),
+    /// Writing an image to a disk, against `curl | dd` and against downloading and converting a qcow2.
+    Agent(agent::Arguments),
+    /// How long a killed leader and a killed conductor are missed.
+    Failover(failover::Arguments),
+    /// Committed writes per second, against etcd.
+    Ledger(ledger::Arguments),
+    /// One member of the cluster that `ledger` measures.
+    #[command(hide = true)]
+    LedgerMember(ledger::MemberArguments),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse().bench {
+        Bench::Prepare(arguments) => prepare::run(arguments).await,
+        Bench::Agent(arguments) => agent::run(arguments).await,
+        Bench::Failover(arguments) => failover::run(arguments).await,
+        Bench::Ledger(arguments) => ledger::run(arguments).await,
+        Bench::LedgerMember(arguments) => ledger::run_member(arguments).await,
+    }
+}

@@ -1,0 +1,12 @@
+//! The main job on real processes: deployed, killed in the middle, refused, damaged, restarted.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod corruption;
+mod deploy;
+mod disaster;
+mod images;
+mod members;
+mod refusal;
+mod restart;
+mod survival;
