@@ -4,6 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cluster::ClusterCommand;
+use crate::conductor::ConductorCommand;
 use crate::demo::Demo;
 use crate::dev::Dev;
 use crate::event::EventCommand;
@@ -75,9 +76,12 @@ enum Command {
     /// History
     #[command(subcommand)]
     Event(EventCommand),
-    /// Members and conductors
+    /// The whole of it, its members, and backups
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Who drives the machines
+    #[command(subcommand)]
+    Conductor(ConductorCommand),
     /// Run a whole cluster in this process, for development
     Dev(Dev),
     /// Show what Bessemer does: a cluster, machines, an image, and every byte checked
@@ -99,6 +103,7 @@ impl CommandLine {
             Command::Image(command) => command.run(&session()?).await,
             Command::Event(command) => command.run(&session()?).await,
             Command::Cluster(command) => command.run(&session()?).await,
+            Command::Conductor(command) => command.run(&session()?).await,
             Command::Dev(dev) => dev.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Completion { shell } => completion(shell),
@@ -165,6 +170,14 @@ mod tests {
             "bessemer cluster remove 1 --force",
             "bessemer cluster transfer-leader 2 -o json",
             "bessemer cluster snapshot",
+            "bessemer conductor list -o wide",
+            "bessemer conductor drain rack1 --wait --timeout 10m",
+            "bessemer conductor drain rack1 --force",
+            "bessemer conductor resume rack1",
+            "bessemer event export /srv/history.jsonl",
+            "bessemer event verify --file /srv/history.jsonl",
+            "bessemer event replay /srv/history.jsonl --at 7 --node m1",
+            "bessemer node show m1 --at 7",
             "bessemer cluster backup /srv/bessemer.backup",
             "bessemer cluster restore /srv/bessemer.backup --data-dir /tmp/d --member-id 1 --address 10.0.0.1:6385",
             "bessemer dev --data /tmp/d --listen 127.0.0.1:7000 --members 3 --nats nats://h --machines 4",
@@ -191,6 +204,8 @@ mod tests {
             "bessemer cluster add 4",
             "bessemer cluster promote x",
             "bessemer cluster backup",
+            "bessemer conductor drain",
+            "bessemer event replay /srv/history.jsonl --at 0",
             "bessemer cluster restore /srv/bessemer.backup --data-dir /tmp/d",
             "bessemer cluster promote 4 --timeout 1m",
             "bessemer dev --members 2",

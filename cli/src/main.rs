@@ -3,6 +3,7 @@
 mod arguments;
 mod cluster;
 mod command;
+mod conductor;
 mod config_drive;
 mod demo;
 mod dev;

@@ -76,6 +76,7 @@ fn hint(reason: &str) -> Option<&'static str> {
             "`bessemer image list` shows what there is; a path begins with `./` or `/`"
         }
         "VERSION_CONFLICT" => "`bessemer node show` tells its version now",
+        "NO_SUCCESSOR" => "`bessemer conductor list` shows who is there; --force drains it anyway",
         "IN_MAINTENANCE" => "`bessemer node maintenance off` ends it",
         "MEMBER_NOT_FOUND" | "MEMBER_TAKEN" => "`bessemer cluster status` shows the members",
         "MEMBER_NOT_READY" => {

@@ -1,12 +1,10 @@
 //! `bessemer cluster backup` and `restore`.
 
-use std::ffi::OsString;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bessemer_api::MemberId;
-use bessemer_api::backup::{self, Header, RestoreError, Restored};
+use bessemer_api::backup::{self, Header, RestoreError, Restored, SoleMember};
 use bessemer_proto::v1::BackupRequest;
 use clap::Args;
 use serde_json::json;
@@ -14,7 +12,7 @@ use tonic::Streaming;
 
 use crate::event::chain::instant;
 use crate::failure::{Failure, chain};
-use crate::output::{fields, print, quantity};
+use crate::output::{Unfinished, fields, print, quantity};
 use crate::session::Session;
 
 /// `bessemer cluster restore`.
@@ -35,51 +33,30 @@ pub(crate) struct Restore {
 
 /// Writes a backup beside `file`, checks it, and only then gives it its name.
 pub(super) async fn write(session: &Session, file: &Path) -> Result<(), Failure> {
-    let unfinished = beside(file)?;
-    let written = match session.client.backup(BackupRequest {}).await {
-        Ok(slices) => receive(slices, &unfinished).await,
-        Err(error) => return Err(error.into()),
-    };
-    let header = match written {
-        Ok(()) => check(&unfinished).await,
-        Err(failure) => Err(failure),
-    };
-    let named = header.and_then(|header| {
-        give_name(&unfinished, file).map_err(|error| broken(file, &error)).map(|()| header)
-    });
-    let header = named.inspect_err(|_| {
-        // What is left of it would only be in the way; the failure is told.
-        std::fs::remove_file(&unfinished).ok();
-    })?;
-    let size_bytes = std::fs::metadata(file).map_err(|error| broken(file, &error))?.len();
+    let unfinished = Unfinished::beside(file)?;
+    receive(session.client.backup(BackupRequest {}).await?, &unfinished).await?;
+    let header = check(unfinished.path()).await?;
+    unfinished.finish()?;
+    let size_bytes = std::fs::metadata(file)
+        .map_err(|error| Failure::failed(format!("cannot read {}: {error}", file.display())))?
+        .len();
     show(session, file, &header, size_bytes)
-}
-
-fn beside(file: &Path) -> Result<PathBuf, Failure> {
-    let name = file
-        .file_name()
-        .filter(|_| !file.is_dir())
-        .ok_or_else(|| Failure::refused(format!("{} is not the name of a file", file.display())))?;
-    let mut unfinished = OsString::from(name);
-    unfinished.push(".tmp");
-    Ok(file.with_file_name(unfinished))
 }
 
 async fn receive(
     mut slices: Streaming<bessemer_proto::v1::BackupResponse>,
-    to: &Path,
+    to: &Unfinished,
 ) -> Result<(), Failure> {
-    let mut out = File::create(to)
-        .map_err(|error| Failure::refused(format!("cannot write {}: {error}", to.display())))?;
+    let mut out = to.create()?;
     loop {
         let slice = slices.message().await.map_err(|status| {
             Failure::failed(format!("the member broke off: {}", status.message()))
                 .hint("run the command again; another member can be asked with --api")
         })?;
         let Some(slice) = slice else { break };
-        out.write_all(&slice.slice).map_err(|error| broken(to, &error))?;
+        out.write_all(&slice.slice).map_err(|error| to.broken(&error))?;
     }
-    out.sync_all().map_err(|error| broken(to, &error))
+    out.sync_all().map_err(|error| to.broken(&error))
 }
 
 /// Reads what was written from beginning to end.
@@ -89,12 +66,6 @@ async fn check(file: &Path) -> Result<Header, Failure> {
     checked
         .map_err(|error| Failure::failed(error.to_string()))?
         .map_err(|damaged| Failure::failed(format!("the backup is not whole: {damaged}")))
-}
-
-fn give_name(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::rename(from, to)?;
-    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 fn show(session: &Session, file: &Path, header: &Header, size_bytes: u64) -> Result<(), Failure> {
@@ -128,7 +99,8 @@ impl Restore {
         let actor = session.actor.clone();
         let dir = data_dir.clone();
         let restored = tokio::task::spawn_blocking(move || {
-            backup::restore(&file, &dir, MemberId(member_id), &address, &actor)
+            let member = SoleMember { id: MemberId(member_id), address: &address };
+            backup::restore(&file, &dir, member, &actor)
         })
         .await
         .map_err(|error| Failure::failed(error.to_string()))?
@@ -175,8 +147,4 @@ Next:
   4. Delete the events' stream in NATS, if there is one, and start the conductors; they register again and go on.
 "
     )
-}
-
-fn broken(file: &Path, error: &std::io::Error) -> Failure {
-    Failure::failed(format!("cannot write {}: {error}", file.display()))
 }

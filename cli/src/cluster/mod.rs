@@ -15,43 +15,10 @@ use serde_json::json;
 
 use self::members::MEMBERS;
 use crate::arguments::duration;
+use crate::conductor::CONDUCTORS;
 use crate::failure::Failure;
-use crate::output::{Column, Format, View, fields, json as message_json, print, quantity};
+use crate::output::{Format, fields, json as message_json, print};
 use crate::session::Session;
-
-const CONDUCTORS: View<Conductor> = View {
-    columns: &[
-        Column { title: "CONDUCTOR", wide: false, cell: |conductor, _| conductor.id.clone() },
-        Column {
-            title: "STATE",
-            wide: false,
-            cell: |conductor, _| if conductor.online { "online" } else { "offline" }.to_owned(),
-        },
-        Column {
-            title: "FOR",
-            wide: false,
-            cell: |conductor, now| quantity::age(conductor.since.as_ref(), now),
-        },
-        Column {
-            title: "NODES",
-            wide: false,
-            cell: |conductor, _| conductor.node_count.to_string(),
-        },
-        Column {
-            title: "GROUP",
-            wide: false,
-            cell: |conductor, _| conductor.conductor_group.clone(),
-        },
-        Column {
-            title: "HARDWARE TYPES",
-            wide: false,
-            cell: |conductor, _| conductor.hardware_types.join(","),
-        },
-        Column { title: "ADDRESS", wide: false, cell: |conductor, _| conductor.address.clone() },
-    ],
-    name: |conductor| conductor.id.clone(),
-    fields: |_, _| Vec::new(),
-};
 
 /// What can be asked of the cluster.
 #[derive(Debug, Subcommand)]

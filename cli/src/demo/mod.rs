@@ -173,7 +173,7 @@ impl Demo {
         let checked = compare::all(&nodes, &raw, directory).await?;
         story.done(&report::verdict(&checked, resolved.raw_size_bytes))?;
         story.begin("history");
-        let verified = verify(&client, &[], story.screen()).await?;
+        let verified = verify(&client, story.screen()).await?;
         story.done(&format!(
             "{} events, none missing, none altered, tip {}",
             verified.events,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bessemer_api::Member;
 use bessemer_client::Client;
-use bessemer_conductor::{AgentLimits, FakeConfig, NatsConfig};
+use bessemer_conductor::{AgentLimits, Concurrency, FakeConfig, NatsConfig};
 use bessemer_hardware::fake::AgentRunner;
 use bessemer_proto::v1::ListConductorsRequest;
 use tokio::net::TcpListener;
@@ -101,6 +101,7 @@ impl Cluster {
                 machines_dir: machines_dir(data_dir),
                 agent_program: PathBuf::new(),
             }),
+            concurrency: Concurrency::default(),
             agent: AGENT_LIMITS,
             telemetry: bessemer_runtime::telemetry::Config::default(),
         };

@@ -1,7 +1,11 @@
 //! `bessemer event`: the history of the cluster.
 
+mod archive;
 pub(crate) mod chain;
+mod export;
+mod history;
 mod record;
+mod replay;
 mod tail;
 mod verify;
 mod words;
@@ -22,6 +26,10 @@ pub(crate) enum EventCommand {
     Tail(tail::Tail),
     /// Check all of history: nothing missing, nothing altered
     Verify(verify::Verify),
+    /// Write all of history to a file, checked on the way
+    Export(export::Export),
+    /// What the cluster was like at a revision, from an exported history alone
+    Replay(replay::Replay),
 }
 
 impl EventCommand {
@@ -30,6 +38,8 @@ impl EventCommand {
         match self {
             Self::Tail(tail) => tail.run(session).await,
             Self::Verify(verify) => verify.run(session).await,
+            Self::Export(export) => export.run(session).await,
+            Self::Replay(replay) => replay.run(session),
         }
     }
 }

@@ -1,20 +1,17 @@
 //! `event verify`: reads all of history and checks it on this side.
 
+use std::path::PathBuf;
+
 use bessemer_client::Client;
-use bessemer_proto::v1::{GetStatusRequest, ListEventsRequest};
+use bessemer_proto::v1::Event;
 use serde::Serialize;
 
-use super::chain::{Broken, Chain, Witness};
+use super::chain::{Chain, Witness};
+use super::history;
 use crate::failure::Failure;
 use crate::output::print;
-use crate::progress::{Plain, Screen, bar};
+use crate::progress::Screen;
 use crate::session::Session;
-
-/// Events asked for at once; the API's limit.
-const PAGE_SIZE: u32 = 1000;
-
-/// Cells of the bar.
-const BAR_WIDTH: usize = 30;
 
 /// `event verify`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +19,9 @@ pub(crate) struct Verify {
     /// A hash that was printed before, and its revision: history must still have it there. Repeatable
     #[arg(long = "against", value_name = "HASH@REVISION")]
     witnesses: Vec<Witness>,
+    /// Check what `bessemer event export` wrote, and ask no cluster
+    #[arg(long)]
+    file: Option<PathBuf>,
 }
 
 /// A history that was found right.
@@ -36,7 +36,20 @@ pub(crate) struct Verified {
 impl Verify {
     /// Checks it and says so; the first event that is wrong ends it.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let verified = verify(&session.client, &self.witnesses, &mut Screen::stderr()).await?;
+        let Self { witnesses, file } = self;
+        let take = |chain: &Chain, event: &Event| compare(&witnesses, chain, event);
+        let chain = match file {
+            Some(file) => history::of_file(&file, None, take)?,
+            None => history::of_cluster(&session.client, &mut Screen::stderr(), take).await?,
+        };
+        if let Some(late) = witnesses.iter().find(|witness| witness.revision > chain.revision()) {
+            return Err(Failure::failed(format!(
+                "revision {} of --against is not there: history ends at revision {}",
+                late.revision,
+                chain.revision()
+            )));
+        }
+        let verified = Verified::of(&chain);
         if session.format.is_data() {
             return session.format.data(&verified);
         }
@@ -47,55 +60,20 @@ impl Verify {
     }
 }
 
+impl Verified {
+    fn of(chain: &Chain) -> Self {
+        Self { events: chain.revision(), hash: chain.tip() }
+    }
+}
+
 /// Checks all events up to the revision that the cluster has now.
-pub(crate) async fn verify(
-    client: &Client,
-    witnesses: &[Witness],
-    screen: &mut Screen,
-) -> Result<Verified, Failure> {
-    let newest = client.get_status(GetStatusRequest {}).await?.revision;
-    let mut chain = Chain::default();
-    while chain.revision() < newest {
-        let page = client
-            .list_events(ListEventsRequest {
-                after_revision: chain.revision(),
-                page_size: PAGE_SIZE,
-                ..ListEventsRequest::default()
-            })
-            .await?;
-        if page.events.is_empty() {
-            return Err(broken(&chain.missing()));
-        }
-        for event in &page.events {
-            chain.check(event).map_err(|error| broken(&error))?;
-            for witness in witnesses.iter().filter(|witness| witness.revision == event.revision) {
-                chain.compare(witness).map_err(|error| broken(&error))?;
-            }
-        }
-        if newest > u64::from(PAGE_SIZE) {
-            show(screen, chain.revision(), newest);
-        }
-    }
-    if let Some(late) = witnesses.iter().find(|witness| witness.revision > chain.revision()) {
-        return Err(Failure::failed(format!(
-            "revision {} of --against is not there: history ends at revision {}",
-            late.revision,
-            chain.revision()
-        )));
-    }
-    Ok(Verified { events: chain.revision(), hash: chain.tip() })
+pub(crate) async fn verify(client: &Client, screen: &mut Screen) -> Result<Verified, Failure> {
+    Ok(Verified::of(&history::of_cluster(client, screen, |_, _| Ok(())).await?))
 }
 
-fn broken(error: &Broken) -> Failure {
-    Failure::failed(format!("history is broken at {error}")).hint(
-        "do not trust what follows it; another member may hold the right one: \
-         ask each with --api",
-    )
-}
-
-fn show(screen: &mut Screen, done: u64, newest: u64) {
-    let figures = format!("{done} of {newest} events");
-    let live = format!("{}  {figures}", bar(done, newest, BAR_WIDTH));
-    let plain = Plain { about: "history".to_owned(), stage: "checking".to_owned(), figures };
-    screen.draw(&[live], &[plain]);
+fn compare(witnesses: &[Witness], chain: &Chain, event: &Event) -> Result<(), Failure> {
+    for witness in witnesses.iter().filter(|witness| witness.revision == event.revision) {
+        chain.compare(witness).map_err(|error| history::broken(&error))?;
+    }
+    Ok(())
 }

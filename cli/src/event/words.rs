@@ -18,6 +18,8 @@ pub(crate) fn describe(kind: &str, data: &Value) -> String {
             let driver = data.pointer("/spec/driver").and_then(Value::as_str).unwrap_or("?");
             format!("enrolled with driver {driver}")
         }
+        "conductor.drain_started" => "hands its nodes over".to_owned(),
+        "conductor.drain_ended" => "gets nodes again".to_owned(),
         "node.updated" => "name or spec changed".to_owned(),
         "node.deleted" => "no longer managed".to_owned(),
         "node.claimed" => {

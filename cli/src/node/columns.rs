@@ -75,6 +75,9 @@ fn power(node: &Node) -> String {
 /// The running step, and how much of it is done where that is known.
 fn progress(node: &Node) -> String {
     let status = status(node);
+    if let Some(turn) = status.progress.as_ref().and_then(|progress| progress.turn) {
+        return format!("in line, {} of {}", turn.position, turn.waiting);
+    }
     let Some(step) = steps::running(status) else { return String::new() };
     match steps::transfer(status) {
         Some(transfer) => {

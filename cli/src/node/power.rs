@@ -44,7 +44,7 @@ impl Power {
             Target::Off => (PowerTarget::Off, PowerState::Off),
             Target::Reboot => (PowerTarget::Reboot, PowerState::On),
         };
-        let before = GetNodeRequest { node: self.node.clone(), stale_ok: false };
+        let before = GetNodeRequest { node: self.node.clone(), ..GetNodeRequest::default() };
         let before = session.client.get_node(before).await?;
         let error_before = before.status.map(|status| status.last_error).unwrap_or_default();
         let request = SetNodePowerRequest {

@@ -73,13 +73,17 @@ impl List {
 pub(crate) struct Show {
     /// Name or id
     node: String,
+    /// As it was when history had come to this revision; by id also of a node that is no more
+    #[arg(long = "at", value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    at_revision: Option<u64>,
 }
 
 impl Show {
     /// Reads and prints it.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let node =
-            session.client.get_node(GetNodeRequest { node: self.node, stale_ok: false }).await?;
+        let at_revision = self.at_revision.unwrap_or_default();
+        let request = GetNodeRequest { node: self.node, at_revision, ..GetNodeRequest::default() };
+        let node = session.client.get_node(request).await?;
         session.format.show(&node, &NODES)
     }
 }

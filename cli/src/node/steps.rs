@@ -14,7 +14,10 @@ const BAR_WIDTH: usize = 24;
 /// The bytes of the running step, when they are of this step.
 pub(crate) fn transfer(status: &NodeStatus) -> Option<Transfer> {
     let step = running(status)?;
-    let progress = status.progress.as_ref().filter(|progress| is_of(progress, step))?;
+    let progress = status
+        .progress
+        .as_ref()
+        .filter(|progress| progress.turn.is_none() && is_of(progress, step))?;
     Some(Transfer {
         done_bytes: progress.done_bytes,
         total_bytes: progress.total_bytes,

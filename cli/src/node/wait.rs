@@ -62,7 +62,10 @@ async fn follow(
         }
         tokio::time::sleep(POLL_INTERVAL).await;
         let id = node.metadata.as_ref().map(|metadata| metadata.id.clone()).unwrap_or_default();
-        node = session.client.get_node(GetNodeRequest { node: id, stale_ok: false }).await?;
+        node = session
+            .client
+            .get_node(GetNodeRequest { node: id, ..GetNodeRequest::default() })
+            .await?;
     }
 }
 

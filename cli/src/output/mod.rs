@@ -1,5 +1,6 @@
 //! What is printed: one resource or many, as a table for people or as data for programs. Knows no RPC.
 
+mod file;
 mod message;
 pub(crate) mod quantity;
 mod table;
@@ -10,6 +11,7 @@ use std::time::SystemTime;
 use prost::{Message, Name};
 use serde::Serialize;
 
+pub(crate) use file::Unfinished;
 pub(crate) use message::json;
 pub(crate) use table::{Table, fields};
 

@@ -97,6 +97,10 @@ rpcs! {
         read list_events(ListEventsRequest) -> ListEventsResponse;
     }
     ClusterServiceClient {
+        /// Has a conductor hand its nodes over.
+        mutation drain_conductor(DrainConductorRequest) -> Conductor;
+        /// Gives a conductor nodes again.
+        mutation resume_conductor(ResumeConductorRequest) -> Conductor;
         /// The cluster as the member asked sees it.
         read get_status(GetStatusRequest) -> ClusterStatus;
         /// The members of the Raft group.

@@ -122,6 +122,18 @@ pub enum CommandBody {
         /// Which life of it.
         incarnation: Incarnation,
     },
+    /// A conductor hands its nodes over and gets no others, until that is ended.
+    DrainConductor {
+        /// Which.
+        conductor: ConductorId,
+        /// Also if nobody can take nodes over.
+        force: bool,
+    },
+    /// A conductor gets nodes again.
+    ResumeConductor {
+        /// Which.
+        conductor: ConductorId,
+    },
     /// A conductor takes a node.
     ClaimNode {
         /// Which.

@@ -33,4 +33,22 @@ pub struct Conductor {
     pub online: bool,
     /// Since when that is so.
     pub since: Timestamp,
+    /// Whether it hands its nodes over and gets no others, until an operator ends that: restarts do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+}
+
+impl Conductor {
+    /// Whether it may be given nodes.
+    #[must_use]
+    pub const fn takes_nodes(&self) -> bool {
+        self.online && !self.draining
+    }
+
+    /// Whether it has the hardware type in that conductor group.
+    #[must_use]
+    pub fn drives(&self, group: &str, hardware_type: &str) -> bool {
+        self.registration.conductor_group == group
+            && self.registration.hardware_types.contains(hardware_type)
+    }
 }

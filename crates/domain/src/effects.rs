@@ -78,6 +78,13 @@ fn work(node: &Node) -> Option<Effect> {
     Some(Effect::RunStep { epoch, plan: plan.id, index, step: planned.step })
 }
 
+/// The conductor that has to let go of the node, because another one is to go on with its work, or nobody.
+#[must_use]
+pub fn must_let_go<'a>(state: &'a State, node: &Node) -> Option<&'a ConductorId> {
+    work(node).filter(|_| node.maintenance.is_none())?;
+    state.claimant(node).filter(|claimant| state.owner(node) != Some(claimant))
+}
+
 /// Why a node is not moving, in an operator's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingOn {
@@ -100,7 +107,7 @@ pub fn waiting_on(state: &State, node: &Node) -> Option<WaitingOn> {
     }
     let Some(owner) = state.owner(node) else {
         let what = format!(
-            "a conductor of group `{}` with hardware type `{}` to be online",
+            "a conductor of group `{}` with hardware type `{}` to be online and not draining",
             node.spec.conductor_group, node.spec.driver
         );
         return Some(WaitingOn { what, since, until: None });

@@ -361,6 +361,12 @@ pub enum Event {
     /// A conductor stopped on purpose.
     #[serde(rename = "conductor.unregistered")]
     ConductorUnregistered {},
+    /// A conductor hands its nodes over and gets no others.
+    #[serde(rename = "conductor.drain_started")]
+    ConductorDrainStarted {},
+    /// A conductor gets nodes again.
+    #[serde(rename = "conductor.drain_ended")]
+    ConductorDrainEnded {},
 }
 
 impl Event {
@@ -396,6 +402,8 @@ impl Event {
             Self::ConductorRegistered { .. } => "conductor.registered",
             Self::ConductorLost {} => "conductor.lost",
             Self::ConductorUnregistered {} => "conductor.unregistered",
+            Self::ConductorDrainStarted {} => "conductor.drain_started",
+            Self::ConductorDrainEnded {} => "conductor.drain_ended",
         }
     }
 }

@@ -14,6 +14,17 @@ use crate::state::Restored;
 use crate::{State, Timestamp};
 
 impl State {
+    /// What some subjects were like after these records, which hold each one's from its first, in order. Knows nothing of
+    /// any other subject and has no tip: it is there to be looked at.
+    pub fn of_subjects<'a>(records: impl IntoIterator<Item = &'a EventRecord>) -> Self {
+        let mut state = Self::default();
+        for record in records {
+            state.now = state.now.max(record.at);
+            state.fold(record);
+        }
+        state
+    }
+
     pub(crate) fn fold(&mut self, record: &EventRecord) {
         match &record.subject {
             Subject::Cluster => self.fold_cluster(record),
@@ -85,10 +96,19 @@ impl State {
 
     fn fold_conductor(&mut self, id: &ConductorId, record: &EventRecord) {
         if let Event::ConductorRegistered { registration } = &record.event {
-            self.conductors.insert(id.clone(), registered(id, registration, record));
+            let draining = self.conductor(id).is_some_and(|known| known.draining);
+            let conductor = Conductor { draining, ..registered(id, registration, record) };
+            self.conductors.insert(id.clone(), conductor);
         } else if let Some(conductor) = self.conductors.get_mut(id) {
-            conductor.online = false;
-            conductor.since = record.at;
+            if matches!(
+                record.event,
+                Event::ConductorDrainStarted {} | Event::ConductorDrainEnded {}
+            ) {
+                conductor.draining = record.event == Event::ConductorDrainStarted {};
+            } else {
+                conductor.online = false;
+                conductor.since = record.at;
+            }
             conductor.version = record.sequence;
         }
         self.rebuild_rings();
@@ -102,6 +122,7 @@ fn registered(id: &ConductorId, registration: &Registration, record: &EventRecor
         registration: registration.clone(),
         online: true,
         since: record.at,
+        draining: false,
     }
 }
 
@@ -203,7 +224,9 @@ impl Node {
             | Event::PortDeleted {}
             | Event::ConductorRegistered { .. }
             | Event::ConductorLost {}
-            | Event::ConductorUnregistered {} => {}
+            | Event::ConductorUnregistered {}
+            | Event::ConductorDrainStarted {}
+            | Event::ConductorDrainEnded {} => {}
         }
     }
 

@@ -28,6 +28,7 @@ pub mod ring;
 mod state;
 pub mod task;
 mod timestamp;
+pub mod turn;
 pub mod workload;
 
 pub use chain::{BrokenChain, ChainVerifier};

@@ -92,6 +92,21 @@ pub enum Rejection {
         /// The hardware types that registered conductors have.
         known: Vec<String>,
     },
+    /// Nobody could take over what the conductor is to hand over.
+    #[error(
+        "no other online conductor can take over {nodes} of the nodes of {conductor}, such as those of group `{group}` with \
+         hardware type `{driver}`; start one, or drain it with force: the nodes then wait until there is one"
+    )]
+    NoSuccessor {
+        /// Who was to be drained.
+        conductor: ConductorId,
+        /// How many nodes would be left alone.
+        nodes: u64,
+        /// Conductor group of one of them.
+        group: String,
+        /// Its hardware type.
+        driver: String,
+    },
     /// The claim was lost to another conductor.
     #[error("epoch {given} is stale: the node's claim has epoch {held}")]
     StaleEpoch {

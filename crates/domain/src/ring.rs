@@ -30,7 +30,11 @@ impl Rings {
         let mut rings = Self::default();
         for conductor in conductors.filter(|conductor| conductor.online) {
             let group = &conductor.registration.conductor_group;
+            // Publishing goes on while nodes are handed over.
             rings.everyone.add(&conductor.id);
+            if !conductor.takes_nodes() {
+                continue;
+            }
             for hardware_type in &conductor.registration.hardware_types {
                 let domain = (group.clone(), hardware_type.clone());
                 rings.by_domain.entry(domain).or_default().add(&conductor.id);
@@ -113,6 +117,7 @@ mod tests {
             },
             online: true,
             since: Timestamp::default(),
+            draining: false,
         }
     }
 

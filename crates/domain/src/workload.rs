@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use crate::State;
 use crate::effects::{Effect, effect};
 use crate::ids::{ConductorId, Incarnation, NodeId, PlanId};
+use crate::node::{Node, StepStatus};
+use crate::turn::{AtOnce, Place, Turns, Wish};
 
 /// Tells two runs of work apart, also for the same effect.
 pub type RunId = u64;
@@ -18,6 +20,7 @@ pub struct Workload {
     conductor: ConductorId,
     incarnation: Incarnation,
     running: BTreeMap<NodeId, (RunId, Effect)>,
+    turns: Turns,
     next: RunId,
     /// As of the last look at it.
     holds_lease: bool,
@@ -34,6 +37,8 @@ pub struct Difference {
     pub end_session: bool,
     /// Begin this run.
     pub begin: Option<(RunId, Effect)>,
+    /// Reconsider this node: its turn has come.
+    pub next: Option<NodeId>,
 }
 
 /// A step's task that its plan no longer asks for.
@@ -50,14 +55,25 @@ pub struct UnwantedTask {
 impl Workload {
     /// Nothing in progress yet, for one life of a conductor.
     #[must_use]
-    pub const fn new(conductor: ConductorId, incarnation: Incarnation) -> Self {
-        let running = BTreeMap::new();
-        Self { conductor, incarnation, running, next: 0, holds_lease: false }
+    pub const fn new(conductor: ConductorId, incarnation: Incarnation, at_once: AtOnce) -> Self {
+        Self {
+            conductor,
+            incarnation,
+            running: BTreeMap::new(),
+            turns: Turns::new(at_once),
+            next: 0,
+            holds_lease: false,
+        }
     }
 
-    /// The nodes on which work is in progress.
+    /// The nodes that wait for their turn: the first `limit` of each line, in order.
+    pub fn places(&self, limit: usize) -> impl Iterator<Item = Place> {
+        self.turns.places(limit)
+    }
+
+    /// The nodes on which work is in progress or waits for its turn; some twice.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.running.keys().copied()
+        self.running.keys().copied().chain(self.turns.nodes())
     }
 
     /// Notes whether the lease is held now; to be called before nodes are reconsidered, whatever the reason. Whether all
@@ -73,10 +89,12 @@ impl Workload {
         let wanted = node
             .filter(|_| self.holds_lease)
             .and_then(|node| effect(state, node, &self.conductor, self.incarnation));
+        let (has_turn, next) = self.turns.ask(id, wish(node, wanted.as_ref()));
+        let wanted = wanted.filter(|effect| has_turn || !matches!(effect, Effect::RunStep { .. }));
+        let mut difference = Difference { next, ..Difference::default() };
         if self.running.get(&id).map(|(_, effect)| effect) == wanted.as_ref() {
-            return Difference::default();
+            return difference;
         }
-        let mut difference = Difference::default();
         if let Some((run, stopped)) = self.running.remove(&id) {
             difference.stop = Some(run);
             if let Effect::RunStep { epoch, plan, index, .. } = stopped
@@ -103,4 +121,16 @@ impl Workload {
         }
         is_current
     }
+}
+
+/// What the node needs a turn for. A change of power in the middle of a plan does not cost it its turn.
+fn wish<'a>(node: Option<&'a Node>, wanted: Option<&Effect>) -> Option<Wish<'a>> {
+    let node = node?;
+    match wanted? {
+        Effect::RunStep { .. } | Effect::SetPower { .. } => {}
+        Effect::Claim | Effect::Release { .. } => return None,
+    }
+    let (plan, index, planned) = node.current_step()?;
+    let is_begun = index > 0 || planned.status != StepStatus::Pending;
+    Some(Wish { plan: plan.id, kind: plan.kind, owner: &node.spec.owner, is_begun })
 }

@@ -103,7 +103,7 @@ impl Ledger {
             seat.admit().map_err(data_dir)?;
         }
         let route = Route::new(config.member_id, raft, Clients::new(dialler));
-        let changer = Changer::new(route.clone(), views.view.clone());
+        let changer = Changer::new(route.clone());
         let (proposer, packer) =
             Proposer::new(route.clone(), views.view.clone(), config.propose_timeout);
         let (reader, confirmer) =

@@ -11,12 +11,10 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::Precondition;
 use openraft::{EntryPayload, Instant as _, Membership};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
 use crate::change::Group;
-use crate::machine::View;
 use crate::network::{Client, to_message};
 use crate::raft::{RaftMetrics, TypeConfig};
 use crate::route::{Failure, Leader, Route, judge};
@@ -59,7 +57,6 @@ pub(crate) enum Refused {
 #[derive(Clone)]
 pub(crate) struct Changer {
     route: Route,
-    view: watch::Receiver<View>,
 }
 
 /// What a leader knows of its group at a moment.
@@ -71,8 +68,8 @@ struct Observed {
 }
 
 impl Changer {
-    pub(crate) fn new(route: Route, view: watch::Receiver<View>) -> Self {
-        Self { route, view }
+    pub(crate) fn new(route: Route) -> Self {
+        Self { route }
     }
 
     /// Makes the change, wherever the leader is.
@@ -110,12 +107,19 @@ impl Changer {
 
     /// So that who asked this member finds the change there. A member that was removed never sees it.
     async fn until_seen(&self, change: &Change, done: &Changed, deadline: Instant) {
-        let own_removal =
-            matches!(change, Change::Remove { id, .. } if *id == self.route.member_id);
-        let (Some(index), false) = (done.log_index, own_removal) else { return };
-        let mut view = self.view.clone();
+        if matches!(change, Change::Remove { id, .. } if *id == self.route.member_id) {
+            return;
+        }
+        let mut metrics = self.route.raft.metrics();
+        let seen = async {
+            while !is_seen(change, done, &metrics.borrow_watched()) {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
         // It is done, seen here or not.
-        let _ = tokio::time::timeout_at(deadline, view.wait_for(|view| view.covers(index))).await;
+        let _ = tokio::time::timeout_at(deadline, seen).await;
     }
 
     /// Makes a change that another member forwarded.
@@ -180,11 +184,7 @@ impl Changer {
         if stored.log_id() != metrics.committed_membership_config.log_id() {
             return Err(Refused::Again("the change before this one to be committed".to_owned()));
         }
-        let membership = stored.membership();
-        let group = Group {
-            voters: membership.voter_ids().collect(),
-            addresses: membership.nodes().map(|(id, at)| (*id, at.address.clone())).collect(),
-        };
+        let group = group_of(&metrics);
         let heard = |id: &MemberId| is_heard(&metrics, *id, since.elapsed());
         let up = group.addresses.keys().copied().filter(heard).collect();
         let lags =
@@ -324,6 +324,25 @@ async fn forward(
 
 fn stopped(fatal: &dyn std::fmt::Display) -> Refused {
     Refused::Failed(ChangeError::Stopped { reason: fatal.to_string() })
+}
+
+/// The group as a member knows it.
+fn group_of(metrics: &RaftMetrics) -> Group {
+    let membership = metrics.membership_config.membership();
+    Group {
+        voters: membership.voter_ids().collect(),
+        addresses: membership.nodes().map(|(id, at)| (*id, at.address.clone())).collect(),
+    }
+}
+
+/// Whether a member knows of a change that was made, or of one after it.
+fn is_seen(change: &Change, done: &Changed, metrics: &RaftMetrics) -> bool {
+    if let Change::TransferLeader { id } = change {
+        return metrics.current_leader == Some(*id);
+    }
+    let known = metrics.membership_config.log_id().map(|id| id.index);
+    let is_later = done.log_index.is_some_and(|index| known >= Some(index));
+    is_later || matches!(group_of(metrics).after(change), Ok(None))
 }
 
 /// Whether a member answers the leader whose metrics these are.

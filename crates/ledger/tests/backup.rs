@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bessemer_domain::{EventRecord, Revision};
-use bessemer_ledger::backup::{self, Header, RestoreError};
+use bessemer_ledger::backup::{self, Header, RestoreError, SoleMember};
 use bessemer_ledger::{Change, Ledger, MemberId};
 use fixture::{Cluster, create_node, describe_node, node_id, register_conductor, until};
 use futures::StreamExt;
@@ -29,7 +29,7 @@ fn restore(
     id: u64,
     address: &str,
 ) -> Result<backup::Restored, RestoreError> {
-    backup::restore(file, dir, MemberId(id), address, "tester")
+    backup::restore(file, dir, SoleMember { id: MemberId(id), address }, "tester")
 }
 
 async fn cluster_with_nodes(count: u128) -> Cluster {

@@ -65,6 +65,15 @@ impl Load {
     }
 }
 
+/// Waits until a ledger knows its group to be this one.
+async fn until_group(ledger: &Ledger, expected: &[(u64, bool)]) {
+    until("the group", || async {
+        let group = group(ledger);
+        if group == expected { Ok(()) } else { Err(group) }
+    })
+    .await;
+}
+
 async fn failure_of(ledger: &Ledger) -> String {
     tokio::time::timeout(LIMIT, ledger.failed()).await.expect("the member goes on")
 }
@@ -129,6 +138,7 @@ async fn a_leader_that_is_removed_hands_over_and_ends() {
     cluster.any().propose(vec![register_conductor()]).await.unwrap();
     let leader = cluster.leader().await;
     let others: Vec<_> = (1..=3).filter(|id| *id != leader).collect();
+    let left: Vec<_> = others.iter().map(|id| (*id, true)).collect();
     let load = Load::start(others.iter().map(|id| cluster.ledger(*id)).collect(), 0);
     let removed = cluster.ledger(leader);
     assert!(removed.change(&remove(leader)).await.unwrap().changed);
@@ -137,7 +147,7 @@ async fn a_leader_that_is_removed_hands_over_and_ends() {
     drop(removed);
     cluster.crash(leader).await;
     let ledger = cluster.any();
-    assert_eq!(group(&ledger), others.iter().map(|id| (*id, true)).collect::<Vec<_>>());
+    until_group(&ledger, &left).await;
     assert!(!ledger.change(&remove(leader)).await.unwrap().changed);
     assert!(load.stop().await > 0);
 
@@ -147,7 +157,7 @@ async fn a_leader_that_is_removed_hands_over_and_ends() {
     assert!(reason.contains("was removed"), "{reason}");
     cluster.crash(leader).await;
     ledger.propose(vec![register_conductor()]).await.unwrap();
-    assert_eq!(group(&ledger), others.iter().map(|id| (*id, true)).collect::<Vec<_>>());
+    until_group(&ledger, &left).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +303,7 @@ async fn a_cluster_is_not_formed_before_all_its_first_members_are_there() {
     assert_eq!(ledger.status().last_log_index, None);
     cluster.restart(3).await;
     until("a cluster", || ledger.propose(vec![register_conductor()])).await;
-    assert_eq!(group(&ledger).len(), 3);
+    until_group(&ledger, &[(1, true), (2, true), (3, true)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,11 +32,13 @@ pub struct Options {
     pub conductors: usize,
     /// Whether events are published to a NATS server.
     pub nats: bool,
+    /// Deployments that a conductor runs at once.
+    pub deploys_at_once: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 3, conductors: 2, nats: true }
+        Self { members: 3, conductors: 2, nats: true, deploys_at_once: 250 }
     }
 }
 
@@ -82,7 +84,9 @@ impl Cluster {
         let cache_url = format!("http://127.0.0.1:{cache_grpc}");
         let members = start_members(home, &ports, &api_urls, &cache_url)?;
         let conductors = (0..options.conductors)
-            .map(|number| start_conductor(home, number, &api_urls, &cache_url, nats.as_ref()))
+            .map(|number| {
+                start_conductor(home, number, options, &api_urls, &cache_url, nats.as_ref())
+            })
             .collect::<anyhow::Result<_>>()?;
         let client = Client::new(&api_urls)?.with_actor("test");
         let cluster = Self {
@@ -257,7 +261,7 @@ impl Cluster {
     /// # Errors
     /// When the cluster does not answer.
     pub async fn node(&self, name: &str) -> anyhow::Result<Node> {
-        let request = GetNodeRequest { node: name.to_owned(), stale_ok: false };
+        let request = GetNodeRequest { node: name.to_owned(), ..GetNodeRequest::default() };
         Ok(self.client.get_node(request).await?)
     }
 
@@ -429,6 +433,7 @@ fn start_cache(
 fn start_conductor(
     home: &Path,
     number: usize,
+    options: &Options,
     api_urls: &[String],
     cache: &str,
     nats: Option<&NatsServer>,
@@ -441,9 +446,12 @@ fn start_conductor(
          [fake]\n\
          machines_dir = \"{machines}\"\n\
          agent_program = \"{agent}\"\n\
+         [concurrency]\n\
+         deploys = {deploys}\n\
          [agent]\n\
          silence_seconds = 8\n",
         port = free_port(),
+        deploys = options.deploys_at_once,
         machines = home.join("machines").display(),
         agent = binary("bessemer-agent").display(),
     );

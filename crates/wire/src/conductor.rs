@@ -1,27 +1,39 @@
 //! Conductors.
 
-use bessemer_domain::State;
+use std::collections::BTreeMap;
+
 use bessemer_domain::conductor::Conductor;
+use bessemer_domain::ids::ConductorId;
+use bessemer_domain::{State, effects};
 use bessemer_proto::v1;
 
 use crate::time;
 
-/// All conductors that ever registered, each with the number of nodes that the ring gives it. Looks at every node.
+/// All conductors that ever registered, each with its numbers of nodes. Looks at every node.
 #[must_use]
 pub fn all_to_proto(state: &State) -> Vec<v1::Conductor> {
-    let mut counts = std::collections::BTreeMap::<_, u64>::new();
-    for owner in state.nodes().filter_map(|node| state.owner(node)) {
-        *counts.entry(owner).or_default() += 1;
+    let mut owned = BTreeMap::<_, u64>::new();
+    let mut let_go = BTreeMap::<_, u64>::new();
+    for node in state.nodes() {
+        if let Some(owner) = state.owner(node) {
+            *owned.entry(owner).or_default() += 1;
+        }
+        if let Some(holder) = effects::must_let_go(state, node) {
+            *let_go.entry(holder).or_default() += 1;
+        }
     }
+    let count = |counts: &BTreeMap<&ConductorId, u64>, id| counts.get(id).copied().unwrap_or(0);
     state
         .conductors()
-        .map(|conductor| {
-            to_proto(conductor, counts.get(&conductor.id).copied().unwrap_or_default())
+        .map(|conductor| v1::Conductor {
+            node_count: count(&owned, &conductor.id),
+            handing_over_count: count(&let_go, &conductor.id),
+            ..to_proto(conductor)
         })
         .collect()
 }
 
-fn to_proto(conductor: &Conductor, node_count: u64) -> v1::Conductor {
+fn to_proto(conductor: &Conductor) -> v1::Conductor {
     let registration = &conductor.registration;
     v1::Conductor {
         id: conductor.id.to_string(),
@@ -30,6 +42,7 @@ fn to_proto(conductor: &Conductor, node_count: u64) -> v1::Conductor {
         address: registration.address.clone(),
         online: conductor.online,
         since: Some(time::to_proto(conductor.since)),
-        node_count,
+        draining: conductor.draining,
+        ..v1::Conductor::default()
     }
 }

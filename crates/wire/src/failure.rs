@@ -58,6 +58,8 @@ error_codes! {
     CommandIdReused = "COMMAND_ID_REUSED", InvalidArgument;
     /// No registered conductor has the hardware type in that group.
     NoConductorForDriver = "NO_CONDUCTOR_FOR_DRIVER", FailedPrecondition;
+    /// Nobody could take over a conductor's nodes.
+    NoSuccessor = "NO_SUCCESSOR", FailedPrecondition;
     /// The claim was lost.
     StaleEpoch = "STALE_EPOCH", FailedPrecondition;
     /// The ring gives the node to another conductor.
@@ -285,6 +287,7 @@ fn rejection_code(rejection: &Rejection) -> ErrorCode {
         Rejection::Busy { .. } => ErrorCode::NodeBusy,
         Rejection::CommandIdReused { .. } => ErrorCode::CommandIdReused,
         Rejection::NoConductor { .. } => ErrorCode::NoConductorForDriver,
+        Rejection::NoSuccessor { .. } => ErrorCode::NoSuccessor,
         Rejection::StaleEpoch { .. } => ErrorCode::StaleEpoch,
         Rejection::NotOwner { .. } => ErrorCode::NotOwner,
         Rejection::StillClaimed { .. } => ErrorCode::StillClaimed,
@@ -331,6 +334,12 @@ fn rejection_metadata(rejection: &Rejection) -> Vec<(&'static str, String)> {
             ("conductor_group", group.clone()),
             ("driver", driver.clone()),
             ("known", joined(known)),
+        ],
+        Rejection::NoSuccessor { conductor, nodes, group, driver } => vec![
+            ("conductor", conductor.to_string()),
+            ("nodes", nodes.to_string()),
+            ("conductor_group", group.clone()),
+            ("driver", driver.clone()),
         ],
         Rejection::StaleEpoch { given, held } => {
             vec![("given", given.to_string()), ("held", held.to_string())]
@@ -386,6 +395,12 @@ mod tests {
             Rejection::CommandIdReused { command_id: CommandId::new(Uuid::nil()) },
             Rejection::NoConductor { group: String::new(), driver: "ilo".into(), known: vec![] },
             Rejection::StaleEpoch { given: 1, held: 2 },
+            Rejection::NoSuccessor {
+                conductor: conductor.clone(),
+                nodes: 2,
+                group: String::new(),
+                driver: "fake".into(),
+            },
             Rejection::NotOwner { conductor: conductor.clone(), owner: "c2".into() },
             Rejection::StillClaimed { conductor: conductor.clone(), holder: conductor.clone() },
             Rejection::NotRegistered { conductor },

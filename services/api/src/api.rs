@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use bessemer_domain::lease::Leases;
-use bessemer_domain::node::{Node, StepStatus};
+use bessemer_domain::node::Node;
 use bessemer_domain::{Accepted, Command, CommandBody, State, Timestamp};
 use bessemer_ledger::Ledger;
 use bessemer_proto::v1;
@@ -17,7 +17,7 @@ use tonic::Status;
 
 use crate::caller::Caller;
 use crate::image::ImageCaches;
-use crate::progress::ProgressTable;
+use crate::progress::{self, ProgressTable};
 use crate::{Config, ledger_error};
 
 /// A member of the API. All gRPC services are implemented on it, each in its own module.
@@ -77,22 +77,17 @@ impl Api {
         Ok(outcome.expect("the ledger gives one outcome for each command")?)
     }
 
-    /// The node as a message, with its progress while a step runs.
+    /// The node as a message, with where its step stands.
     pub(crate) fn node_message(&self, state: &State, node: &Node) -> v1::Node {
         let mut message = bessemer_wire::node::to_proto(state, node);
-        if let (Some(status), Some((.., planned))) = (&mut message.status, node.current_step())
-            && let StepStatus::Running { started_at, .. } = planned.status
+        if let (Some(status), Some((plan, _, planned))) = (&mut message.status, node.current_step())
         {
             let progress = self
                 .progress
                 .lock()
                 .expect("nothing panics while it holds the lock")
                 .of(node.id, &planned.step.to_string(), Instant::now());
-            // A deployment before this one may have had the same step a moment ago.
-            status.progress = progress.filter(|progress| {
-                let at = progress.at.as_ref().map(bessemer_wire::time::from_proto);
-                at.is_none_or(|at| at >= started_at)
-            });
+            progress::tell(status, plan.kind, &planned.status, progress);
         }
         message
     }

@@ -50,6 +50,8 @@ mutations!(
     SetNodeMaintenanceRequest,
     CreatePortRequest,
     DeletePortRequest,
+    DrainConductorRequest,
+    ResumeConductorRequest,
 );
 
 /// Takes a mutation apart into who asks and what is asked. `operation` tells verbs with the same request apart.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bessemer_domain::Invalid;
+use bessemer_domain::ids::ConductorId;
+use bessemer_domain::{CommandBody, Invalid};
 use bessemer_ledger::{Change, MemberId, MemberStatus};
 use bessemer_proto::v1;
 use bessemer_proto::v1::cluster_service_server::ClusterService;
@@ -11,6 +12,7 @@ use futures::StreamExt;
 use tonic::{Request, Response, Status};
 
 use crate::api::{Answers, Api};
+use crate::caller::{Caller, identify};
 use crate::ledger_error;
 
 #[tonic::async_trait]
@@ -59,6 +61,27 @@ impl ClusterService for Api {
     ) -> Result<Response<v1::ListConductorsResponse>, Status> {
         let conductors = conductor::all_to_proto(&self.ledger.state());
         Ok(Response::new(v1::ListConductorsResponse { conductors }))
+    }
+
+    async fn drain_conductor(
+        &self,
+        request: Request<v1::DrainConductorRequest>,
+    ) -> Result<Response<v1::Conductor>, Status> {
+        let (caller, request) = identify("drain_conductor", request).map_err(Failure::from)?;
+        let conductor = conductor_id(&request.conductor)?;
+        let body =
+            CommandBody::DrainConductor { conductor: conductor.clone(), force: request.force };
+        Ok(Response::new(self.change_conductor(caller, &conductor, body).await?))
+    }
+
+    async fn resume_conductor(
+        &self,
+        request: Request<v1::ResumeConductorRequest>,
+    ) -> Result<Response<v1::Conductor>, Status> {
+        let (caller, request) = identify("resume_conductor", request).map_err(Failure::from)?;
+        let conductor = conductor_id(&request.conductor)?;
+        let body = CommandBody::ResumeConductor { conductor: conductor.clone() };
+        Ok(Response::new(self.change_conductor(caller, &conductor, body).await?))
     }
 
     async fn add_member(
@@ -122,6 +145,18 @@ impl ClusterService for Api {
 }
 
 impl Api {
+    async fn change_conductor(
+        &self,
+        caller: Caller,
+        conductor: &ConductorId,
+        body: CommandBody,
+    ) -> Result<v1::Conductor, Failure> {
+        self.propose(caller, body).await?;
+        let (all, id) = (conductor::all_to_proto(&self.ledger.state()), conductor.to_string());
+        let changed = all.into_iter().find(|conductor| conductor.id == id);
+        changed.ok_or_else(|| Failure::not_found("conductor", &id))
+    }
+
     async fn change_members(&self, change: Change) -> Result<v1::ChangeMembersResponse, Failure> {
         let changed = self.ledger.change(&change).await.map_err(ledger_error::changing)?.changed;
         Ok(v1::ChangeMembersResponse { changed, members: self.members().await })
@@ -130,6 +165,11 @@ impl Api {
     async fn members(&self) -> Vec<v1::Member> {
         self.ledger.members().await.into_iter().map(member).collect()
     }
+}
+
+fn conductor_id(id: &str) -> Result<ConductorId, Failure> {
+    Ok(ConductorId::try_new(id)
+        .map_err(|invalid| Invalid { field: "conductor".to_owned(), ..invalid })?)
 }
 
 fn member_id(id: u64) -> Result<MemberId, Failure> {

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::IntervalStream;
 use tonic::{Request, Response, Status};
 
 use crate::api::{Answers, Api, Freshness};
-use crate::event::{after_revision, filter};
+use crate::event::{filter, reached};
 use crate::ledger_error;
 
 /// A slice of the state: well below the limit of a message.
@@ -65,7 +65,7 @@ impl ConductorService for Api {
         let after = request.into_inner().after_revision;
         let (slices, after) = match after {
             0 => (slices(&state).await?, state.tip().revision),
-            after => (Vec::new(), after_revision(after, &state)?),
+            after => (Vec::new(), reached("after_revision", after, &state)?),
         };
         let events = select(self.events_after(after), self.signs_of_life());
         let responses = iter(slices.into_iter().map(Ok)).chain(events);

@@ -29,7 +29,7 @@ impl EventService for Api {
         let state = self.state(Freshness::Latest).await?;
         let filter = Filter::try_new(request.filter.unwrap_or_default(), &state)?;
         let after = match request.after_revision {
-            Some(revision) => after_revision(revision, &state)?,
+            Some(revision) => reached("after_revision", revision, &state)?,
             None => state.tip().revision,
         };
         // Sent at once, so that a watcher that is cut off before the first event knows where it began.
@@ -60,7 +60,7 @@ impl Api {
     ) -> Result<v1::ListEventsResponse, Failure> {
         let size = page::size(request.page_size);
         let filter = Filter::try_new(request.filter.unwrap_or_default(), state)?;
-        let mut revision = after_revision(request.after_revision, state)?;
+        let mut revision = reached("after_revision", request.after_revision, state)?;
         let mut sequence = request.after_sequence;
         let mut events = Vec::new();
         let mut scanned = 0;
@@ -96,12 +96,12 @@ impl Api {
     }
 }
 
-/// A revision that history has reached.
-pub(crate) fn after_revision(revision: u64, state: &State) -> Result<Revision, Failure> {
+/// The revision in a field, which history must have reached.
+pub(crate) fn reached(field: &str, revision: u64, state: &State) -> Result<Revision, Failure> {
     let newest = state.tip().revision;
     if revision > newest.0 {
         let reason = format!("is beyond the newest revision, {newest}");
-        return Err(Invalid::new("after_revision", &revision.to_string(), reason).into());
+        return Err(Invalid::new(field, &revision.to_string(), reason).into());
     }
     Ok(Revision(revision))
 }

@@ -1,6 +1,7 @@
 //! Nodes: reading them, and putting commands about them to the ledger.
 
 mod list;
+mod past;
 
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::ids::{NodeId, PortId};
@@ -38,7 +39,10 @@ impl NodeService for Api {
         let request = request.into_inner();
         let reference: NodeReference = request.node.parse().map_err(Failure::Invalid)?;
         let state = self.state(Freshness::unless_stale_ok(request.stale_ok)).await?;
-        Ok(Response::new(self.node_message(&state, reference.find(&state)?)))
+        Ok(Response::new(match request.at_revision {
+            0 => self.node_message(&state, reference.find(&state)?),
+            revision => self.past_node(&state, &reference, revision)?,
+        }))
     }
 
     async fn list_nodes(

@@ -1,9 +1,10 @@
-//! Where running steps stand: soft state, from the conductors' heartbeats. Time is given, never read.
+//! Where steps stand: soft state, from the conductors' heartbeats. Time is given, never read.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use bessemer_domain::ids::NodeId;
+use bessemer_domain::node::{PlanKind, StepStatus};
 use bessemer_proto::v1;
 use tokio::time::Instant;
 
@@ -32,6 +33,35 @@ impl ProgressTable {
         let (progress, heard) = self.by_node.get(&node)?;
         let current = progress.step == step && now.duration_since(*heard) < STALE_AFTER;
         current.then(|| progress.clone())
+    }
+}
+
+/// Puts where the step stands into its node's status.
+pub(crate) fn tell(
+    status: &mut v1::NodeStatus,
+    kind: PlanKind,
+    step: &StepStatus,
+    progress: Option<v1::Progress>,
+) {
+    match step {
+        StepStatus::Running { started_at, .. } => {
+            // A deployment before this one may have had the same step a moment ago.
+            status.progress = progress.filter(|progress| {
+                let at = progress.at.as_ref().map(bessemer_wire::time::from_proto);
+                progress.turn.is_none() && at.is_none_or(|at| at >= *started_at)
+            });
+        }
+        StepStatus::Pending => {
+            status.progress = progress.filter(|progress| progress.turn.is_some());
+            let turn = status.progress.as_ref().and_then(|progress| progress.turn);
+            if let (Some(turn), Some(waiting_on)) = (turn, &mut status.waiting_on) {
+                waiting_on.what = format!(
+                    "its turn, place {} of {} in line: conductor {} does {} {kind}s at once",
+                    turn.position, turn.waiting, status.conductor, turn.at_once
+                );
+            }
+        }
+        StepStatus::Done { .. } | StepStatus::Failed { .. } => {}
     }
 }
 

@@ -1,9 +1,11 @@
 //! What a conductor is told at start.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bessemer_domain::turn::AtOnce;
 use serde::Deserialize;
 
 /// Configuration of a conductor.
@@ -28,6 +30,9 @@ pub struct Config {
     pub nats: Option<NatsConfig>,
     /// Hardware type `fake`; unset leaves it out.
     pub fake: Option<FakeConfig>,
+    /// How much is done at once.
+    #[serde(default)]
+    pub concurrency: Concurrency,
     /// Patience with agents.
     #[serde(default)]
     pub agent: AgentLimits,
@@ -57,6 +62,29 @@ pub struct FakeConfig {
     pub agent_program: PathBuf,
 }
 
+/// How much a conductor does at once. What is asked for beyond that waits in line.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Concurrency {
+    /// Deployments.
+    pub deploys: NonZeroUsize,
+    /// Cleanings.
+    pub cleans: NonZeroUsize,
+}
+
+impl Default for Concurrency {
+    /// Ironic's `max_concurrent_deploy` and `max_concurrent_clean`, which count for all of its conductors together.
+    fn default() -> Self {
+        Self { deploys: nonzero(250), cleans: nonzero(50) }
+    }
+}
+
+impl From<Concurrency> for AtOnce {
+    fn from(concurrency: Concurrency) -> Self {
+        Self { deploys: concurrency.deploys.get(), cleans: concurrency.cleans.get() }
+    }
+}
+
 /// Patience with agents, in seconds.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -82,6 +110,13 @@ impl AgentLimits {
 
     pub(crate) const fn silence(&self) -> Duration {
         Duration::from_secs(self.silence_seconds)
+    }
+}
+
+const fn nonzero(count: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(count) {
+        Some(count) => count,
+        None => NonZeroUsize::MIN,
     }
 }
 

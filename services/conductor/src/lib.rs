@@ -24,6 +24,7 @@ use bessemer_domain::conductor::Registration;
 use bessemer_domain::ids::{ClusterId, ConductorId, Incarnation, NodeId};
 use bessemer_domain::lease::OwnLease;
 use bessemer_domain::outbox::Notice;
+use bessemer_domain::turn::AtOnce;
 use bessemer_domain::{Rejection, Subject};
 use bessemer_hardware::HardwareError;
 use bessemer_hardware::fake::{AgentRunner, Fake};
@@ -37,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use uuid::Uuid;
 
-pub use config::{AgentLimits, Config, FakeConfig, NatsConfig};
+pub use config::{AgentLimits, Concurrency, Config, FakeConfig, NatsConfig};
 
 use bmc::Bmc;
 use cluster::{Followers, Members, Proposals};
@@ -68,6 +69,7 @@ pub(crate) struct Context {
     pub(crate) sessions: Sessions,
     pub(crate) images: ImageCaches,
     pub(crate) progress: ProgressBoard,
+    pub(crate) at_once: AtOnce,
     pub(crate) limits: AgentLimits,
     pub(crate) lease: watch::Receiver<OwnLease>,
     fake: Option<Fake>,
@@ -225,6 +227,7 @@ pub async fn start(
         proposals,
         images,
         progress,
+        at_once: config.concurrency.into(),
         limits: config.agent.clone(),
         lease: lease.clone(),
         fake,

@@ -1,4 +1,4 @@
-//! Where running steps stand, in bytes. Soft state: it goes to the API with the heartbeat and is gone with the process.
+//! Where steps stand: in bytes, or in line. Soft state: it goes to the API with the heartbeat and is gone with the process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,25 +10,39 @@ use bessemer_proto::v1::{NodeProgress, Progress};
 /// The newest progress of each node that has any.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProgressBoard {
-    by_node: Arc<Mutex<HashMap<NodeId, Progress>>>,
+    boards: Arc<Mutex<Boards>>,
+}
+
+#[derive(Debug, Default)]
+struct Boards {
+    running: HashMap<NodeId, Progress>,
+    waiting: HashMap<NodeId, Progress>,
 }
 
 impl ProgressBoard {
     /// Notes where a node's step stands now.
     pub(crate) fn note(&self, node: NodeId, progress: Progress) {
         let progress = Progress { at: Some(SystemTime::now().into()), ..progress };
-        self.lock().insert(node, progress);
+        self.lock().running.insert(node, progress);
     }
 
     /// Forgets a node whose step is over.
     pub(crate) fn clear(&self, node: NodeId) {
-        self.lock().remove(&node);
+        self.lock().running.remove(&node);
+    }
+
+    /// Notes who waits in line now.
+    pub(crate) fn note_waiting(&self, waiting: HashMap<NodeId, Progress>) {
+        self.lock().waiting = waiting;
     }
 
     /// All there is, for the heartbeat.
     pub(crate) fn all(&self) -> Vec<NodeProgress> {
-        self.lock()
+        let boards = self.lock();
+        boards
+            .running
             .iter()
+            .chain(&boards.waiting)
             .map(|(node, progress)| NodeProgress {
                 node_id: node.to_string(),
                 progress: Some(progress.clone()),
@@ -36,7 +50,7 @@ impl ProgressBoard {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Progress>> {
-        self.by_node.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Boards> {
+        self.boards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

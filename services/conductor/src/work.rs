@@ -11,11 +11,14 @@ use bessemer_domain::command::CommandBody;
 use bessemer_domain::effects::{Effect, Touched};
 use bessemer_domain::ids::NodeId;
 use bessemer_domain::lease::OwnLease;
-use bessemer_domain::node::{PowerState, PowerTarget};
+use bessemer_domain::node::{PowerState, PowerTarget, Step};
 use bessemer_domain::task::task_id;
+use bessemer_domain::turn::Place;
 use bessemer_domain::workload::{RunId, UnwantedTask, Workload};
+use bessemer_proto::v1::{Progress, Turn};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
@@ -23,6 +26,12 @@ use crate::steps::{self, Job, chain};
 
 /// Pause before work that ended without changing the state is begun again; only trouble gets here.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// How often it is told who waits in line.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// So many of each line are told; who comes after them waits long enough not to count.
+const PLACES_TOLD: usize = 500;
 
 /// How long an order to a BMC may take to be carried out after whoever sent it was stopped.
 const ORDER_LIMIT: Duration = Duration::from_millis(200);
@@ -38,7 +47,8 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        let workload = Workload::new(context.own.id.clone(), context.own.incarnation);
+        let workload =
+            Workload::new(context.own.id.clone(), context.own.incarnation, context.at_once);
         Self { context, workload, tasks: JoinSet::new(), stops: HashMap::new() }
     }
 
@@ -49,6 +59,8 @@ impl Work {
         mut changes: mpsc::Receiver<Vec<Touched>>,
         mut lease: watch::Receiver<OwnLease>,
     ) {
+        let mut tell = interval(TELL_EVERY);
+        tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 touched = changes.recv() => match touched {
@@ -61,6 +73,7 @@ impl Work {
                     }
                 }
                 Ok(()) = lease.changed() => self.reconsider(&[]),
+                _ = tell.tick() => self.tell_places(),
             }
         }
     }
@@ -103,6 +116,18 @@ impl Work {
         if let Some((run, effect)) = difference.begin {
             self.begin(id, run, effect);
         }
+        if let Some(next) = difference.next {
+            self.look_at(next);
+        }
+    }
+
+    fn tell_places(&self) {
+        let state = self.context.replica.state();
+        let told = self.workload.places(PLACES_TOLD).filter_map(|place| {
+            let (.., planned) = state.node(place.node)?.current_step()?;
+            Some((place.node, in_line(place, planned.step)))
+        });
+        self.context.progress.note_waiting(told.collect());
     }
 
     fn begin(&mut self, node: NodeId, run: RunId, effect: Effect) {
@@ -121,6 +146,21 @@ impl Work {
         if self.workload.ended(node, run) {
             self.reconsider(&[Touched::Node(node)]);
         }
+    }
+}
+
+fn in_line(place: Place, step: Step) -> Progress {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let turn = Turn {
+        position: count(place.position),
+        waiting: count(place.waiting),
+        at_once: count(place.at_once),
+    };
+    Progress {
+        step: step.to_string(),
+        at: Some(SystemTime::now().into()),
+        turn: Some(turn),
+        ..Progress::default()
     }
 }
 

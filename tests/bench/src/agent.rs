@@ -19,12 +19,8 @@ use crate::{disk, origin, run};
 /// What to write and how often.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Size of the image in MiB.
-    #[arg(long, default_value_t = 3072)]
-    size_mib: u64,
-    /// How much of it is files, in per cent.
-    #[arg(long, default_value_t = 40)]
-    filled_percent: u64,
+    #[command(flatten)]
+    disk: disk::Size,
     /// Runs of each case; the median counts.
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -48,8 +44,9 @@ struct Image {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let cluster = Cluster::start(&Options { members: 1, conductors: 1, nats: false }).await?;
-    eprintln!("making a disk of {} MiB", arguments.size_mib);
+    let cluster =
+        Cluster::start(&Options { members: 1, conductors: 1, nats: false, ..Options::default() })
+            .await?;
     let image = Image::make(cluster.home(), &arguments)?;
     let (mut pack, mut raw, mut by_dd, mut by_qemu) = (vec![], vec![], vec![], vec![]);
     for number in 0..arguments.runs {
@@ -98,8 +95,7 @@ fn compare(report: &mut Report, case: &str, ours: &[Written], peer: &[Written]) 
 
 impl Image {
     fn make(directory: &Path, arguments: &Arguments) -> anyhow::Result<Self> {
-        let filled_bytes = (arguments.size_mib << 20) / 100 * arguments.filled_percent;
-        let raw = disk::make(directory, arguments.size_mib, filled_bytes)?;
+        let raw = arguments.disk.make(directory)?;
         let qcow2 = directory.join("disk.qcow2");
         run!("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", &raw, &qcow2)?;
         Ok(Self {

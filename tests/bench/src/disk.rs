@@ -34,30 +34,44 @@ macro_rules! run {
     };
 }
 
-/// Makes a raw disk of `size_mib` at `directory/disk.raw`, filled with about `filled_bytes` of
-/// files.
-pub(crate) fn make(directory: &Path, size_mib: u64, filled_bytes: u64) -> anyhow::Result<PathBuf> {
-    let (stage, partition) = (directory.join("stage"), directory.join("partition"));
-    fs::create_dir_all(&stage)?;
-    let mut left = filled_bytes;
-    for (number, root) in FILES.iter().enumerate() {
-        // Each directory gives its part, so that no kind of file is the only one.
-        let share = filled_bytes / FILES.len() as u64 * (number as u64 + 1);
-        let keep = filled_bytes.saturating_sub(share);
-        copy(Path::new(root), &stage.join(number.to_string()), &mut left, keep)?;
+/// How large a disk is, and how full.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Size {
+    /// Size of the disk in MiB.
+    #[arg(long, default_value_t = 3072)]
+    size_mib: u64,
+    /// How much of it is files, in per cent.
+    #[arg(long, default_value_t = 40)]
+    filled_percent: u64,
+}
+
+impl Size {
+    /// Makes a raw disk at `directory/disk.raw`.
+    pub(crate) fn make(self, directory: &Path) -> anyhow::Result<PathBuf> {
+        eprintln!("making a disk of {} MiB", self.size_mib);
+        let filled_bytes = (self.size_mib << 20) / 100 * self.filled_percent;
+        let (stage, partition) = (directory.join("stage"), directory.join("partition"));
+        fs::create_dir_all(&stage)?;
+        let mut left = filled_bytes;
+        for (number, root) in FILES.iter().enumerate() {
+            // Each directory gives its part, so that no kind of file is the only one.
+            let share = filled_bytes / FILES.len() as u64 * (number as u64 + 1);
+            let keep = filled_bytes.saturating_sub(share);
+            copy(Path::new(root), &stage.join(number.to_string()), &mut left, keep)?;
+        }
+        let partition_mib = self.size_mib - PARTITION_OFFSET_MIB - TAIL_MIB;
+        run!("mke2fs", "-q", "-t", "ext4", "-d", &stage, &partition, &format!("{partition_mib}M"))?;
+        let disk = directory.join("disk.raw");
+        fs::File::create(&disk)?.set_len(self.size_mib << 20)?;
+        let new = format!("--new=1:{}:+{partition_mib}M", PARTITION_OFFSET_MIB * 2048);
+        run!("sgdisk", &new, &disk)?;
+        let (from, to) = (format!("if={}", partition.display()), format!("of={}", disk.display()));
+        let seek = format!("seek={PARTITION_OFFSET_MIB}");
+        run!("dd", &from, &to, "bs=1M", &seek, "conv=notrunc,sparse", "status=none")?;
+        fs::remove_dir_all(stage)?;
+        fs::remove_file(partition)?;
+        Ok(disk)
     }
-    let partition_mib = size_mib - PARTITION_OFFSET_MIB - TAIL_MIB;
-    run!("mke2fs", "-q", "-t", "ext4", "-d", &stage, &partition, &format!("{partition_mib}M"))?;
-    let disk = directory.join("disk.raw");
-    fs::File::create(&disk)?.set_len(size_mib << 20)?;
-    let new = format!("--new=1:{}:+{partition_mib}M", PARTITION_OFFSET_MIB * 2048);
-    run!("sgdisk", &new, &disk)?;
-    let (from, to) = (format!("if={}", partition.display()), format!("of={}", disk.display()));
-    let seek = format!("seek={PARTITION_OFFSET_MIB}");
-    run!("dd", &from, &to, "bs=1M", &seek, "conv=notrunc,sparse", "status=none")?;
-    fs::remove_dir_all(stage)?;
-    fs::remove_file(partition)?;
-    Ok(disk)
 }
 
 /// Copies files until only `keep` of the `left` bytes are left.

@@ -43,7 +43,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const SLOW_BYTES_PER_SECOND: u64 = 64 << 10;
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(&Options { members: 3, conductors: 2, nats: false }).await?;
+    let mut cluster =
+        Cluster::start(&Options { members: 3, conductors: 2, nats: false, ..Options::default() })
+            .await?;
     let create = (0..arguments.nodes).map(|number| create(&cluster, format!("idle-{number}")));
     stream::iter(create).buffer_unordered(64).try_collect::<()>().await?;
     let mut report = Report::new("failover", &["p50", "p99", "bound"]);

@@ -27,12 +27,8 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// What to prepare and how often.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Virtual size of the disk in MiB.
-    #[arg(long, default_value_t = 3072)]
-    size_mib: u64,
-    /// How much of it is files, in per cent.
-    #[arg(long, default_value_t = 40)]
-    filled_percent: u64,
+    #[command(flatten)]
+    disk: disk::Size,
     /// Runs of each case; the median counts.
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -64,9 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir()?;
     let directory = arguments.directory.unwrap_or_else(|| temporary.path().to_owned());
     fs::create_dir_all(&directory)?;
-    eprintln!("making a disk of {} MiB", arguments.size_mib);
-    let filled_bytes = (arguments.size_mib << 20) / 100 * arguments.filled_percent;
-    let disk = disk::make(&directory, arguments.size_mib, filled_bytes)?;
+    let disk = arguments.disk.make(&directory)?;
     let address = origin::serve(&directory)?;
     let columns = ["source", "ours", "peer", "peer's steps", "peak RSS", "pack", "extra disk"];
     let mut report = Report::new("prepare", &columns);

@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
-    let options = Options { members: 3, conductors: CONDUCTORS, nats: true };
+    let options = Options { members: 3, conductors: CONDUCTORS, nats: true, ..Options::default() };
     let mut cluster = Cluster::start(&options).await?;
     let outcome = run(&arguments, seed, &mut cluster).await;
     outcome.with_context(|| cluster.last_words())

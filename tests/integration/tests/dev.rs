@@ -113,6 +113,47 @@ async fn a_cluster_goes_on_where_it_was_with_the_same_history() {
 }
 
 #[tokio::test]
+async fn history_is_exported_checked_and_replayed_without_the_cluster() {
+    let data = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--machines", "1"], data.path()).await;
+    let born = dev.json("node history machine-1").await[0]["revision"].as_u64().unwrap();
+    let output = dev.bessemer("node manage machine-1 --wait --timeout 50s").await;
+    assert!(output.status.success(), "{output:?}");
+    let file = data.path().join("history.jsonl");
+    let path = file.to_str().unwrap();
+    let exported = dev.json(&format!("event export {path}")).await;
+    let shown = dev.json("node show machine-1").await;
+    let enrolled = dev.json(&format!("node show machine-1 --at {born}")).await;
+    assert_eq!(enrolled["status"]["provision_state"], "enroll");
+    dev.interrupt().await;
+
+    // Nobody listens there any more.
+    let nobody = "http://127.0.0.1:1";
+    let json = async |line: String| -> Value {
+        let output = bessemer(nobody, &format!("{line} -o json")).await;
+        assert!(output.status.success(), "{line}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let verified = json(format!("event verify --file {path}")).await;
+    assert_eq!((&verified["events"], &verified["hash"]), (&exported["events"], &exported["hash"]));
+    let replayed = json(format!("event replay {path} --node machine-1")).await;
+    assert_eq!(replayed, shown);
+    let replayed = json(format!("event replay {path} --node machine-1 --at {born}")).await;
+    assert_eq!(replayed, enrolled);
+    assert_eq!(json(format!("event replay {path}")).await[0], shown);
+
+    let history = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, history.replace("\"driver\":\"fake\"", "\"driver\":\"fame\"")).unwrap();
+    let output = bessemer(nobody, &format!("event verify --file {path}")).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains(&format!("is broken at revision {born}: the hash is")));
+    std::fs::write(&file, &history[..history.len() - 10]).unwrap();
+    let output = bessemer(nobody, &format!("event replay {path}")).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("it is cut off"), "{}", said(&output));
+}
+
+#[tokio::test]
 async fn exit_codes_tell_refusals_from_timeouts_and_silence() {
     let data = tempfile::tempdir().unwrap();
     let arguments = ["--listen", "127.0.0.1:0", "--machines", "1"];

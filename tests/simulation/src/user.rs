@@ -17,7 +17,7 @@ use crate::image_cache::{IMAGES, image_spec};
 use crate::member::encode;
 use crate::network::Host;
 use crate::sync::Watch;
-use crate::world::{MEMBERS, World};
+use crate::world::{CONDUCTORS, MEMBERS, World};
 
 /// How long a user waits for an answer before it asks another member.
 const ANSWER_LIMIT: Duration = Duration::from_secs(4);
@@ -53,6 +53,9 @@ impl World {
         }
         while self.faults.get() {
             self.exec.pause(200..=8_000).await;
+            if self.exec.chance(3) {
+                self.drain_for_a_while().await;
+            }
             if let Some(found) = self.read(node).await
                 && let Some(body) = self.whim(&found)
             {
@@ -62,6 +65,16 @@ impl World {
         self.insist(node).await;
         self.wishes.fulfilled.update(|fulfilled| fulfilled.insert(index));
         self.note(&format!("user {index} has what it wants"));
+    }
+
+    /// An operator has a conductor hand its nodes over, though it may be the last one, and changes their mind.
+    async fn drain_for_a_while(self: &Rc<Self>) {
+        let conductor = self.conductors[self.exec.below(CONDUCTORS)].id.clone();
+        let drain = CommandBody::DrainConductor { conductor: conductor.clone(), force: true };
+        // One that never registered is not known.
+        self.ask(drain).await.ok();
+        self.exec.pause(500..=5_000).await;
+        self.ask(CommandBody::ResumeConductor { conductor }).await.ok();
     }
 
     /// Sends a command until a member answers: the same one each time.
@@ -122,23 +135,15 @@ impl World {
             }
             At::Active if self.exec.chance(30) => ProvisionVerb::Undeploy,
             At::WaitCallBack if self.exec.chance(3) => ProvisionVerb::Undeploy,
+            At::Active => return None,
             At::Verifying
             | At::Cleaning
             | At::CleanWait
             | At::Deploying
             | At::WaitCallBack
-            | At::Deleting
-                if self.exec.chance(4) =>
-            {
-                ProvisionVerb::Abort
+            | At::Deleting => {
+                return self.exec.chance(4).then(|| provision(node.id, ProvisionVerb::Abort));
             }
-            At::Verifying
-            | At::Cleaning
-            | At::CleanWait
-            | At::Deploying
-            | At::WaitCallBack
-            | At::Deleting
-            | At::Active => return None,
         };
         Some(provision(node.id, verb))
     }

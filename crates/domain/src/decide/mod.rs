@@ -58,6 +58,8 @@ pub(crate) fn decide(state: &State, command: &Command) -> Decision {
         Body::ExpireConductor { conductor, incarnation } => {
             conductor::leave(state, conductor, *incarnation, Event::ConductorLost {})
         }
+        Body::DrainConductor { conductor, force } => conductor::drain(state, conductor, *force),
+        Body::ResumeConductor { conductor } => conductor::resume(state, conductor),
         Body::ClaimNode { node, conductor, incarnation } => {
             conductor::claim(state, known(state, *node)?, conductor, *incarnation)
         }

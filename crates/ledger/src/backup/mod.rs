@@ -16,7 +16,7 @@ use bessemer_domain::{EventHash, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use self::read::{Damage, DamagedBackup, verify};
-pub use self::restore::{RestoreError, Restored, restore};
+pub use self::restore::{RestoreError, Restored, SoleMember, restore};
 pub(crate) use self::write::write;
 use crate::{MemberAddress, MemberId};
 

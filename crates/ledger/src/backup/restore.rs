@@ -1,5 +1,6 @@
 //! Makes a data directory from a backup: that of the only member of the cluster, which others then join.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
@@ -71,19 +72,27 @@ pub enum RestoreError {
     Open(#[from] OpenError),
 }
 
-/// Makes `dir` the data directory of `member_id`, alone in its cluster, with the backup's history. The directory appears
-/// complete or not at all. Blocks for as long as that takes.
+/// The only member of a cluster that goes on with a backup's history.
+#[derive(Debug, Clone, Copy)]
+pub struct SoleMember<'a> {
+    /// Its id.
+    pub id: MemberId,
+    /// `host:port`, as members that join will reach it.
+    pub address: &'a str,
+}
+
+/// Makes `dir` the data directory of a cluster's only member, with the backup's history. The directory appears complete
+/// or not at all. Blocks for as long as that takes. `actor` is who asked for it.
 ///
 /// # Errors
 /// When the backup is damaged, the directory is not empty, or the disk refuses.
 pub fn restore(
     backup: &Path,
     dir: &Path,
-    member_id: MemberId,
-    address: &str,
+    member: SoleMember<'_>,
     actor: &str,
 ) -> Result<Restored, RestoreError> {
-    check_address(address)?;
+    check_address(member.address)?;
     expect_empty(dir)?;
     // All of it, before anything is written.
     verify(backup)?;
@@ -97,7 +106,7 @@ pub fn restore(
         fs::remove_dir_all(&building).map_err(io_at(&building))?;
     }
     fs::create_dir_all(&building).map_err(io_at(&building))?;
-    let restored = fill(backup, &building, member_id, address, actor)?;
+    let restored = fill(backup, &building, member, actor)?;
     fs::rename(&building, dir)
         .and_then(|()| match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             Some(parent) => File::open(parent)?.sync_all(),
@@ -133,8 +142,7 @@ fn beside(dir: &Path) -> PathBuf {
 fn fill(
     backup: &Path,
     dir: &Path,
-    member_id: MemberId,
-    address: &str,
+    member: SoleMember<'_>,
     actor: &str,
 ) -> Result<Restored, RestoreError> {
     let store = Store::open(dir, CACHE_BYTES)?;
@@ -144,13 +152,13 @@ fn fill(
     let event = state.mark_restored(restoration, now(), actor);
     store.add(vec![event])?;
     let log_id = LogId::new(LOG_TERM.into(), LOG_INDEX);
-    let member = (member_id, MemberAddress { address: address.to_owned() });
-    let membership = Membership::from(std::collections::BTreeMap::from([member]));
+    let address = MemberAddress { address: member.address.to_owned() };
+    let membership = Membership::from(BTreeMap::from([(member.id, address)]));
     let last_membership = StoredMembership::new(Some(log_id), membership);
     // Its sync covers the events as well.
     store.write_snapshot(&state, SnapshotMeta { last_log_id: Some(log_id), last_membership })?;
     drop(store);
-    let seat = Seat::open(dir, member_id)?;
+    let seat = Seat::open(dir, member.id)?;
     let history = history_of(&state).unwrap_or_default();
     seat.belongs_to(&history)
         .map_err(|source| RestoreError::Io { path: dir.to_owned(), source })?;

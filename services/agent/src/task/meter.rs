@@ -77,7 +77,7 @@ impl Reporter {
             total_bytes: meter.total_bytes(),
             wire_bytes: meter.wire_bytes(),
             bytes_per_second,
-            at: None,
+            ..Progress::default()
         }
     }
 }

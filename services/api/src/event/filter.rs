@@ -58,9 +58,12 @@ pub(crate) fn messages(stored: &[StoredEvent]) -> Result<Vec<v1::Event>, Failure
 }
 
 pub(crate) fn message(stored: &StoredEvent) -> Result<v1::Event, Failure> {
-    let record = EventRecord::decode(&stored.record).map_err(|error| {
+    Ok(event::to_proto(&record(stored)?, stored.record.clone(), stored.hash))
+}
+
+pub(crate) fn record(stored: &StoredEvent) -> Result<EventRecord, Failure> {
+    EventRecord::decode(&stored.record).map_err(|error| {
         tracing::error!(revision = %stored.revision, %error, "a stored event does not decode");
         Failure::Stored { what: format!("event {} does not decode", stored.revision) }
-    })?;
-    Ok(event::to_proto(&record, stored.record.clone(), stored.hash))
+    })
 }

@@ -88,7 +88,7 @@ async fn what_does_not_exist_is_named() {
         let refused = refusal(api.client.manage_node(verb(node))).await;
         assert_eq!(refused.reason, "NODE_NOT_FOUND");
         assert_eq!(refused.metadata["reference"], node);
-        let get = v1::GetNodeRequest { node: node.into(), stale_ok: true };
+        let get = v1::GetNodeRequest { node: node.into(), stale_ok: true, at_revision: 0 };
         assert_eq!(refusal(api.client.get_node(get)).await.reason, "NODE_NOT_FOUND");
     }
     let port = v1::DeletePortRequest { port: "52:54:00:00:00:01".into(), ..Default::default() };

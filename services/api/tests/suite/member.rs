@@ -126,7 +126,7 @@ impl Running {
     }
 
     pub(crate) async fn get(&self, node: &str) -> v1::Node {
-        let request = v1::GetNodeRequest { node: node.into(), stale_ok: false };
+        let request = v1::GetNodeRequest { node: node.into(), ..v1::GetNodeRequest::default() };
         self.client.get_node(request).await.unwrap()
     }
 

@@ -37,7 +37,7 @@ async fn a_node_is_found_by_name_and_by_id_with_its_ports() {
     let addresses: Vec<_> =
         ports.iter().map(|port| port.spec.as_ref().unwrap().address.as_str()).collect();
     assert_eq!(addresses, ["52:54:00:aa:00:01", "52:54:00:aa:00:02"]);
-    let by_address = v1::GetPortRequest { port: "52:54:00:AA:00:02".into(), stale_ok: false };
+    let by_address = v1::GetPortRequest { port: "52:54:00:AA:00:02".into(), ..Default::default() };
     assert_eq!(api.client.get_port(by_address).await.unwrap(), ports[1]);
     api.stop().await;
 }
@@ -169,7 +169,7 @@ async fn a_repeated_command_answers_with_the_first_outcome() {
     let delete = v1::DeleteNodeRequest { command_id: command_id(), node: "n".into(), version: 0 };
     api.client.delete_node(delete.clone()).await.unwrap();
     api.client.delete_node(delete).await.unwrap();
-    let get = v1::GetNodeRequest { node: "n".into(), stale_ok: false };
+    let get = v1::GetNodeRequest { node: "n".into(), ..v1::GetNodeRequest::default() };
     assert_eq!(refusal(api.client.get_node(get)).await.reason, "NODE_NOT_FOUND");
     api.stop().await;
 }
@@ -195,5 +195,46 @@ async fn power_and_maintenance_are_asked_for() {
     };
     let status = api.client.set_node_maintenance(maintenance).await.unwrap().status.unwrap();
     assert_eq!((status.maintenance, status.maintenance_reason.as_str()), (true, "fan 3"));
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_is_shown_as_it_was_at_every_revision() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Running::with_conductor(dir.path()).await;
+    let before = api.revision().await;
+    let id = api.create("n").await.metadata.unwrap().id;
+    let mut as_seen = vec![(api.revision().await, api.get("n").await)];
+    let rename = v1::UpdateNodeRequest {
+        node: "n".into(),
+        name: "m".into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["name".into()] }),
+        ..Default::default()
+    };
+    api.client.update_node(rename).await.unwrap();
+    as_seen.push((api.revision().await, api.get("m").await));
+    api.make_available("m").await;
+    as_seen.push((api.revision().await, api.get("m").await));
+    let delete = v1::DeleteNodeRequest { node: "m".into(), ..Default::default() };
+    api.client.delete_node(delete).await.unwrap();
+    let deleted = api.revision().await;
+
+    let at = |revision| v1::GetNodeRequest {
+        node: id.clone(),
+        at_revision: revision,
+        ..Default::default()
+    };
+    for (revision, seen) in as_seen {
+        assert_eq!(api.client.get_node(at(revision)).await.unwrap(), seen, "{revision}");
+    }
+    let gone = refusal(api.client.get_node(at(deleted))).await;
+    assert_eq!(gone.reason, "INVALID_FIELD");
+    assert!(gone.message.contains(&format!("was deleted, at revision {deleted}")), "{gone:?}");
+    let unborn = refusal(api.client.get_node(at(before))).await;
+    assert!(unborn.message.contains("was created, at revision"), "{unborn:?}");
+    let beyond = refusal(api.client.get_node(at(deleted + 1))).await;
+    assert!(beyond.message.contains("is beyond the newest revision"), "{beyond:?}");
+    let other = v1::GetNodeRequest { node: uuid::Uuid::new_v4().to_string(), ..at(deleted) };
+    assert_eq!(refusal(api.client.get_node(other)).await.reason, "NODE_NOT_FOUND");
     api.stop().await;
 }

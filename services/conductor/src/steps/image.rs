@@ -44,9 +44,8 @@ async fn prepared(context: &Context, job: &Job, spec: &DeploymentSpec) -> Result
                     step: job.step.to_string(),
                     done_bytes: progress.done_bytes,
                     total_bytes: progress.total_bytes,
-                    wire_bytes: 0,
                     bytes_per_second: progress.bytes_per_second,
-                    at: None,
+                    ..Progress::default()
                 };
                 context.progress.note(job.node, progress);
             })

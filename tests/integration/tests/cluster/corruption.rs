@@ -14,7 +14,7 @@ use crate::images::{LARGE_DISK_BYTES, assert_holds_image, assert_no_table, deplo
 const NAME: &str = "doubter";
 
 async fn cluster() -> (Cluster, Node) {
-    let options = Options { members: 1, conductors: 1, nats: false };
+    let options = Options { members: 1, conductors: 1, nats: false, ..Options::default() };
     let cluster = Cluster::start(&options).await.unwrap();
     let node = cluster.available_node(NAME, LARGE_DISK_BYTES).await.unwrap();
     (cluster, node)

@@ -109,7 +109,7 @@ async fn restore_and_join(cluster: &mut Cluster, file: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_backup_is_refused_before_anything_is_written() {
-    let options = Options { members: 1, conductors: 0, nats: false };
+    let options = Options { members: 1, conductors: 0, nats: false, ..Options::default() };
     let cluster = Cluster::start(&options).await.unwrap();
     let (file, directory) = (cluster.home().join("backup"), cluster.home().join("restored"));
     let (file, to) = (file.to_str().unwrap(), directory.to_str().unwrap());

@@ -10,3 +10,4 @@ mod members;
 mod refusal;
 mod restart;
 mod survival;
+mod turns;

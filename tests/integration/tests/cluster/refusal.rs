@@ -19,7 +19,7 @@ const NAME: &str = "refuser";
 /// What the API says without asking anybody: nothing is appended.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_refuses_before_anything_is_appended() {
-    let options = Options { members: 1, conductors: 1, nats: false };
+    let options = Options { members: 1, conductors: 1, nats: false, ..Options::default() };
     let cluster = Cluster::start(&options).await.unwrap();
     cluster.available_node(NAME, LARGE_DISK_BYTES).await.unwrap();
     let before = cluster.client.get_status(GetStatusRequest {}).await.unwrap().revision;
@@ -94,7 +94,7 @@ async fn the_api_refuses_before_anything_is_appended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_command_id_has_the_first_outcome() {
-    let options = Options { members: 1, conductors: 1, nats: false };
+    let options = Options { members: 1, conductors: 1, nats: false, ..Options::default() };
     let cluster = Cluster::start(&options).await.unwrap();
     cluster.enrol(NAME, LARGE_DISK_BYTES).await.unwrap();
     let request = SetNodeMaintenanceRequest {
@@ -125,7 +125,7 @@ async fn a_replayed_command_id_has_the_first_outcome() {
 /// What only the image itself shows: the deployment fails before the machine is touched, and the cache keeps nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_images_fail_before_the_machine_is_touched() {
-    let options = Options { members: 1, conductors: 1, nats: false };
+    let options = Options { members: 1, conductors: 1, nats: false, ..Options::default() };
     let cluster = Cluster::start(&options).await.unwrap();
     let node = cluster.available_node(NAME, LARGE_DISK_BYTES).await.unwrap();
     let disk = cluster.disk(&node);

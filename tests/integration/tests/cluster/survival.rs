@@ -77,6 +77,37 @@ async fn the_owning_conductor_is_killed() {
     assert!(after.conductor_id != claim.conductor_id && after.epoch > claim.epoch);
 }
 
+/// Nothing is waited for and nothing is begun again: the agent goes on writing and reports to whoever drives it now.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owning_conductor_is_drained() {
+    let (cluster, node) = half_written().await;
+    let claim = cluster.node(NAME).await.unwrap().status.unwrap().claim.unwrap();
+    let drain = ["conductor", "drain", &claim.conductor_id, "--wait", "--timeout", "30s"];
+    let output = cluster.bessemer(&[1], &drain).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("online, drained"), "{output:?}");
+    wait_for("another claim", Duration::from_secs(10), async || {
+        let status = cluster.node(NAME).await.map_err(|error| error.to_string())?.status.unwrap();
+        let after = status.claim.unwrap();
+        let moved = after.conductor_id != claim.conductor_id && after.epoch > claim.epoch;
+        if moved { Ok(()) } else { Err(after.conductor_id) }
+    })
+    .await
+    .unwrap();
+    assert_completes(&cluster, &node).await;
+
+    // The other one is the last; it may go only by force.
+    let last = if claim.conductor_id == "c0" { "c1" } else { "c0" };
+    let output = cluster.bessemer(&[2], &["conductor", "drain", last]).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(said.contains("no other online conductor can take over 1 of the nodes"), "{said}");
+    let output = cluster.bessemer(&[3], &["conductor", "resume", &claim.conductor_id]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let output = cluster.bessemer(&[3], &["conductor", "drain", last, "--wait"]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_cache_is_killed() {
     let (mut cluster, node) = half_written().await;

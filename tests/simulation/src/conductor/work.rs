@@ -8,6 +8,7 @@ use bessemer_domain::effects::{Effect, Touched};
 use bessemer_domain::ids::NodeId;
 use bessemer_domain::node::{PowerState, PowerTarget};
 use bessemer_domain::task::task_id;
+use bessemer_domain::turn::AtOnce;
 use bessemer_domain::workload::{RunId, UnwantedTask, Workload};
 use bessemer_domain::{CommandBody, Timestamp};
 
@@ -21,6 +22,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long an order to a BMC may take to be carried out after whoever sent it was stopped.
 const ORDER_LIMIT: Duration = Duration::from_millis(200);
 
+/// Few, so that some nodes have to wait in line.
+const AT_ONCE: AtOnce = AtOnce { deploys: 2, cleans: 1 };
+
 /// Why nodes have to be looked at again.
 #[derive(Debug)]
 pub(super) enum Change {
@@ -31,7 +35,7 @@ pub(super) enum Change {
 
 impl Conductor {
     pub(super) async fn work(self: Rc<Self>) {
-        let mut workload = Workload::new(self.id.clone(), self.incarnation);
+        let mut workload = Workload::new(self.id.clone(), self.incarnation, AT_ONCE);
         let mut tasks = BTreeMap::new();
         loop {
             let touched = match self.changes.pop().await {
@@ -87,6 +91,9 @@ impl Conductor {
                 this.changes.push(Change::Ended(node, run));
             });
             tasks.insert(run, task);
+        }
+        if let Some(next) = difference.next {
+            self.look_at(workload, tasks, next);
         }
     }
 
