@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use crate::machine::View;
 use crate::network::{from_message, to_message};
 use crate::propose::Proposer;
 use crate::route::Route;
 use crate::standing::{Seat, Standing};
+use crate::view::View;
 use crate::{MemberAddress, MemberId, entry};
 
 /// How long to wait before the others are asked again, or forming the cluster is tried again.
@@ -63,7 +63,7 @@ enum Verdict {
 pub(crate) struct Formation {
     pub(crate) route: Route,
     pub(crate) members: BTreeMap<MemberId, String>,
-    pub(crate) view: watch::Receiver<View>,
+    pub(crate) view: View,
     pub(crate) leadership: watch::Receiver<bool>,
     pub(crate) proposer: Proposer,
     pub(crate) seat: Seat,
@@ -87,7 +87,7 @@ impl Formation {
             self.find_place().await;
         }
         // Whoever leads names the cluster, so that it gets a name even if its founder is lost right away.
-        while self.view.borrow().state.cluster_id().is_none() {
+        while !self.view.reached().is_named {
             if self.leadership.wait_for(|leads| *leads).await.is_err() {
                 return;
             }
@@ -265,12 +265,12 @@ pub(crate) fn removed(id: MemberId) -> String {
 /// Says whether this member leads.
 pub(crate) struct Leadership {
     route: Route,
-    view: watch::Receiver<View>,
+    view: View,
     leads: watch::Sender<bool>,
 }
 
 impl Leadership {
-    pub(crate) fn new(route: Route, view: watch::Receiver<View>) -> (Self, watch::Receiver<bool>) {
+    pub(crate) fn new(route: Route, view: View) -> (Self, watch::Receiver<bool>) {
         let (leads, receiver) = watch::channel(false);
         (Self { route, view, leads }, receiver)
     }
@@ -286,19 +286,18 @@ impl Leadership {
 
     async fn follow(&self) {
         let mut changes = self.route.raft.server_metrics();
-        let mut view = self.view.clone();
         loop {
             let term = {
                 let metrics = changes.borrow_watched();
                 (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id.term)
             };
             if let Some(term) = term {
-                let caught_up = view.wait_for(|view| {
-                    view.last_applied.is_some_and(|applied| applied.leader_id.term >= term)
+                let caught_up = self.view.until(|reached| {
+                    reached.last_applied.is_some_and(|applied| applied.leader_id.term >= term)
                 });
                 tokio::select! {
                     caught_up = caught_up => {
-                        if caught_up.is_err() {
+                        if !caught_up {
                             return;
                         }
                     }

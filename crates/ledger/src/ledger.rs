@@ -15,8 +15,9 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::form::{Formation, Leadership};
+use crate::home::Home;
 use crate::log::LogStore;
-use crate::machine::{StateMachine, View, Views};
+use crate::machine::{StateMachine, Views};
 use crate::membership::Changer;
 use crate::network::{
     Clients, Dialler, MESSAGE_BYTES_MAX, Network, PeerService, RaftServiceServer, from_message,
@@ -28,6 +29,7 @@ use crate::read::Reader;
 use crate::route::{Leader, Route};
 use crate::standing::{Seat, Standing, history_of};
 use crate::store::{Store, StoredEvent};
+use crate::view::View;
 use crate::{
     Change, ChangeError, Changed, Config, MemberStatus, OpenError, ProposeError, ReadError,
     SnapshotError, Status, StoreError, WatchError, backup, entry,
@@ -65,6 +67,7 @@ pub struct Ledger {
     propose_timeout: Duration,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    _home: Arc<Home>,
 }
 
 impl fmt::Debug for Ledger {
@@ -85,12 +88,21 @@ impl Ledger {
     /// damaged.
     pub async fn open(config: Config) -> Result<(Self, RaftServiceServer), OpenError> {
         config.check()?;
+        let thread = |source: std::io::Error| OpenError::Raft { reason: source.to_string() };
+        let home = Arc::new(Home::start().map_err(thread)?);
+        home.run(Self::open_at(config, Arc::clone(&home))).await.map_err(thread)?
+    }
+
+    async fn open_at(
+        config: Config,
+        home: Arc<Home>,
+    ) -> Result<(Self, RaftServiceServer), OpenError> {
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let (store, log) = open_storage(&config, tasks.token()).await?;
         let (machine, views) = StateMachine::open(Arc::clone(&store), tasks.token())?;
         let seat = Seat::open(&config.data_dir, config.member_id)?;
         let data_dir = |source| OpenError::DataDir { path: config.data_dir.clone(), source };
-        if let Some(history) = history_of(&views.view.borrow().state) {
+        if let Some(history) = views.view.look(history_of) {
             seat.belongs_to(&history).map_err(data_dir)?;
         }
         let dialler = Dialler { history: seat.history() };
@@ -146,6 +158,7 @@ impl Ledger {
             propose_timeout: config.propose_timeout,
             tasks,
             stopping,
+            _home: home,
         };
         Ok((ledger, service))
     }
@@ -173,21 +186,34 @@ impl Ledger {
 
     /// The cluster's identity is the first event of its history; everything else waits for it.
     async fn named(&self) -> Result<(), ProposeError> {
-        let mut view = self.views.view.clone();
-        let named = view.wait_for(|view| view.state.cluster_id().is_some());
+        let named = self.views.view.until(|reached| reached.is_named);
         match tokio::time::timeout(self.propose_timeout, named).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 Err(ProposeError::Stopped { reason: "the state machine has stopped".to_owned() })
             }
             Err(_) => Err(ProposeError::NoLeader { waited: self.propose_timeout }),
         }
     }
 
-    /// The newest state that this member has applied. It may be behind the cluster's.
+    /// The newest state that this member has applied, to keep. It may be behind the cluster's.
     #[must_use]
     pub fn state(&self) -> State {
-        self.views.view.borrow().state.clone()
+        self.views.view.state()
+    }
+
+    /// Looks at that state without copying it. No command is applied meanwhile: be brief, and do not look again, or wait
+    /// for somebody who might, in `look`.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.views.view.look(look)
+    }
+
+    /// Returns when this member's state holds everything that was acknowledged anywhere before the call. Writes nothing.
+    ///
+    /// # Errors
+    /// When no leader confirms the read in time, or this member has stopped.
+    pub async fn catch_up(&self) -> Result<(), ReadError> {
+        self.reader.confirm().await
     }
 
     /// A state that holds everything that was acknowledged anywhere before the call. Writes nothing.
@@ -195,7 +221,7 @@ impl Ledger {
     /// # Errors
     /// When no leader confirms the read in time, or this member has stopped.
     pub async fn linearizable_state(&self) -> Result<State, ReadError> {
-        self.reader.confirm().await?;
+        self.catch_up().await?;
         Ok(self.state())
     }
 
@@ -207,7 +233,7 @@ impl Ledger {
 
     /// The newest event of the state that is shown: what was acknowledged can be read from history, too.
     fn state_tip(&self) -> Tip {
-        self.views.view.borrow().state.tip()
+        self.look(State::tip)
     }
 
     /// Up to `limit` events after `revision`, in order; fewer, but at least one, when they are large. Empty when this
@@ -269,7 +295,7 @@ impl Ledger {
     /// # Errors
     /// When it is not written in time, or this member has stopped.
     pub async fn snapshot(&self) -> Result<u64, SnapshotError> {
-        let wanted = self.views.view.borrow().last_applied.map_or(0, |applied| applied.index);
+        let wanted = self.views.view.reached().last_applied.map_or(0, |applied| applied.index);
         let deadline = Instant::now() + SNAPSHOT_TIMEOUT;
         let mut metrics = self.route.raft.metrics();
         loop {
@@ -371,10 +397,10 @@ impl Ledger {
 }
 
 /// Writes down which history this member belongs to, once it knows. It changes only while the member does not run.
-async fn note_history(seat: Seat, mut view: watch::Receiver<View>, stopping: CancellationToken) {
+async fn note_history(seat: Seat, view: View, stopping: CancellationToken) {
     let learnt = async {
-        let learnt = view.wait_for(|view| view.state.cluster_id().is_some()).await;
-        learnt.ok().and_then(|view| history_of(&view.state))
+        view.until(|reached| reached.is_named).await;
+        view.look(history_of)
     };
     let Some(Some(history)) = stopping.run_until_cancelled(learnt).await else { return };
     let noting = seat.clone();

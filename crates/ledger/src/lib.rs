@@ -12,6 +12,7 @@ mod conformance;
 mod entry;
 mod error;
 mod form;
+mod home;
 mod ledger;
 mod log;
 mod machine;
@@ -25,6 +26,7 @@ mod route;
 mod standing;
 mod status;
 mod store;
+mod view;
 mod watch;
 
 pub use change::{Change, ChangeError, Changed};

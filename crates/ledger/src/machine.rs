@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bessemer_domain::{SealedEvent, State, Tip};
+use bessemer_domain::{Command, State, Tip};
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -14,42 +14,27 @@ use crate::StoreError;
 use crate::entry::{Applied, Batch};
 use crate::raft::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::store::{SnapshotFile, Store};
+use crate::view::{Shown, View};
 
-/// Events that are stored, and then shown, at once. Bounds how long other tasks of the member wait for a processor.
-const EVENTS_AT_ONCE_MAX: usize = 1024;
-
-/// What a member shows of what it has applied.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct View {
-    /// The newest applied entry.
-    pub(crate) last_applied: Option<LogId>,
-    /// The state after it.
-    pub(crate) state: State,
-}
-
-impl View {
-    /// Whether the entry at `index` has been applied.
-    pub(crate) fn covers(&self, index: u64) -> bool {
-        self.last_applied.is_some_and(|applied| applied.index >= index)
-    }
-}
+/// Commands that are applied, and then shown, at once; an entry that has more is not split. Bounds how long those who look
+/// at the state wait.
+const COMMANDS_AT_ONCE: usize = 256;
 
 /// The replicated state machine of one member.
 #[derive(Debug)]
 pub(crate) struct StateMachine {
     store: Arc<Store>,
-    state: State,
+    shown: Shown,
     last_applied: Option<LogId>,
     membership: StoredMembership,
-    view: watch::Sender<View>,
     tip: watch::Sender<Tip>,
     in_use: TaskTrackerToken,
 }
 
-/// Where a member's view can be watched.
+/// Where it can be watched.
 #[derive(Debug, Clone)]
 pub(crate) struct Views {
-    pub(crate) view: watch::Receiver<View>,
+    pub(crate) view: View,
     pub(crate) tip: watch::Receiver<Tip>,
 }
 
@@ -59,14 +44,13 @@ impl StateMachine {
         store: Arc<Store>,
         in_use: TaskTrackerToken,
     ) -> Result<(Self, Views), StoreError> {
-        let (view, views) = watch::channel(View::default());
+        let (shown, view) = Shown::new();
         let (tip, tips) = watch::channel(Tip::default());
         let mut machine = Self {
             store,
-            state: State::default(),
+            shown,
             last_applied: None,
             membership: StoredMembership::default(),
-            view,
             tip,
             in_use,
         };
@@ -75,55 +59,64 @@ impl StateMachine {
             machine.store.expect_tip(state.tip())?;
             machine.adopt(state, &snapshot.record.meta);
         }
-        Ok((machine, Views { view: views, tip: tips }))
+        Ok((machine, Views { view, tip: tips }))
     }
 
     fn adopt(&mut self, state: State, meta: &SnapshotMeta) {
-        self.state = state;
+        *self.shown.change() = state;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.show();
+        self.tell();
     }
 
-    fn show(&self) {
-        let tip = self.state.tip();
-        self.view.send_replace(View { last_applied: self.last_applied, state: self.state.clone() });
+    fn tell(&self) {
+        let tip = self.shown.state().tip();
+        self.shown.tell(self.last_applied);
         self.tip.send_if_modified(|shown| std::mem::replace(shown, tip) != tip);
     }
 
-    fn apply_batch(&mut self, batch: &Batch, events: &mut Vec<SealedEvent>) -> io::Result<Applied> {
-        let commands = batch.unpack().map_err(|error| {
-            let reason = match std::error::Error::source(&error) {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            };
-            io::Error::new(io::ErrorKind::InvalidData, reason)
-        })?;
-        let mut outcomes = Vec::with_capacity(commands.len());
-        for command in &commands {
-            let (outcome, sealed) = self.state.apply(command);
-            outcomes.push(outcome);
-            events.extend(sealed);
+    /// Applies what was gathered: the state and the events it comes from are shown together. Then answers.
+    fn settle(&mut self, gathered: &mut Gathered) -> io::Result<()> {
+        self.store.wait_for_room().map_err(io::Error::other)?;
+        let mut events = Vec::new();
+        let mut answers = Vec::new();
+        let mut state = self.shown.change();
+        for (commands, responder) in gathered.entries.drain(..) {
+            let mut outcomes = Vec::with_capacity(commands.len());
+            for command in &commands {
+                let (outcome, sealed) = state.apply(command);
+                outcomes.push(outcome);
+                events.extend(sealed);
+            }
+            let applied = Applied { outcomes, revision: state.tip().revision };
+            answers.extend(responder.map(|responder| (responder, applied)));
         }
-        Ok(Applied { outcomes, revision: self.state.tip().revision })
-    }
-
-    /// Stores the events, shows the state they lead to, then answers.
-    fn settle(&mut self, pending: &mut Pending) -> io::Result<()> {
-        self.store.add(std::mem::take(&mut pending.events)).map_err(io::Error::other)?;
-        self.show();
-        for (responder, applied) in pending.answers.drain(..) {
+        self.store.add(events).map_err(io::Error::other)?;
+        drop(state);
+        gathered.commands = 0;
+        self.tell();
+        for (responder, applied) in answers {
             responder.send(applied);
         }
         Ok(())
     }
 }
 
-/// What was applied and not yet stored.
+/// Entries that are to be applied together.
 #[derive(Default)]
-struct Pending {
-    events: Vec<SealedEvent>,
-    answers: Vec<(ApplyResponder<TypeConfig>, Applied)>,
+struct Gathered {
+    entries: Vec<(Vec<Command>, Option<ApplyResponder<TypeConfig>>)>,
+    commands: usize,
+}
+
+fn commands_of(batch: &Batch, log_id: &LogId) -> io::Result<Vec<Command>> {
+    batch.unpack().map_err(|error| {
+        let reason = match std::error::Error::source(&error) {
+            Some(source) => format!("log entry {log_id}: {error}: {source}"),
+            None => format!("log entry {log_id}: {error}"),
+        };
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    })
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -138,35 +131,32 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
     {
-        let mut pending = Pending::default();
+        let mut gathered = Gathered::default();
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let applied = match entry.payload {
-                EntryPayload::Blank => Applied::default(),
-                EntryPayload::Normal(batch) => {
-                    self.apply_batch(&batch, &mut pending.events).map_err(|error| {
-                        io::Error::new(error.kind(), format!("log entry {}: {error}", entry.log_id))
-                    })?
-                }
+            let commands = match entry.payload {
+                EntryPayload::Blank => Vec::new(),
+                EntryPayload::Normal(batch) => commands_of(&batch, &entry.log_id)?,
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    Applied::default()
+                    Vec::new()
                 }
             };
             self.last_applied = Some(entry.log_id);
-            pending.answers.extend(responder.map(|responder| (responder, applied)));
-            if pending.events.len() >= EVENTS_AT_ONCE_MAX {
-                self.settle(&mut pending)?;
+            gathered.commands += commands.len();
+            gathered.entries.push((commands, responder));
+            if gathered.commands >= COMMANDS_AT_ONCE {
+                self.settle(&mut gathered)?;
                 tokio::task::yield_now().await;
             }
         }
-        self.settle(&mut pending)
+        self.settle(&mut gathered)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
             store: Arc::clone(&self.store),
-            state: self.state.clone(),
+            state: self.shown.state().clone(),
             meta: SnapshotMeta {
                 last_log_id: self.last_applied,
                 last_membership: self.membership.clone(),

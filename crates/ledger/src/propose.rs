@@ -7,15 +7,15 @@ use bessemer_domain::Revision;
 use bessemer_proto::raft::v1 as pb;
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
 use crate::ProposeError;
 use crate::entry::{Applied, Batch};
-use crate::machine::View;
 use crate::route::{Failure, Leader, Route, judge};
+use crate::view::View;
 
 /// Commands in one proposal, and in one log entry.
 pub(crate) const COMMANDS_MAX: usize = 2048;
@@ -76,16 +76,12 @@ pub(crate) struct Packer {
 #[derive(Clone)]
 struct Worker {
     route: Route,
-    view: watch::Receiver<View>,
+    view: View,
     timeout: Duration,
 }
 
 impl Proposer {
-    pub(crate) fn new(
-        route: Route,
-        view: watch::Receiver<View>,
-        timeout: Duration,
-    ) -> (Self, Packer) {
+    pub(crate) fn new(route: Route, view: View, timeout: Duration) -> (Self, Packer) {
         let (queue, proposals) = mpsc::channel(WAITING_MAX);
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
         let packer = Packer { queue: proposals, worker: Worker { route, view, timeout } };
@@ -264,10 +260,10 @@ impl Worker {
         })?;
         let applied = Applied { outcomes, revision: Revision(response.revision) };
         let log_index = response.log_index;
-        let mut view = self.view.clone();
-        match view.wait_for(|view| view.covers(log_index)).await {
-            Ok(_) => Ok(Committed { applied, log_index }),
-            Err(_) => Err(Failure::Stopped("the state machine has stopped".to_owned())),
+        if self.view.until(|reached| reached.covers(log_index)).await {
+            Ok(Committed { applied, log_index })
+        } else {
+            Err(Failure::Stopped("the state machine has stopped".to_owned()))
         }
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bessemer_proto::raft::v1 as pb;
 use openraft::ReadPolicy;
 use openraft::errors::RaftError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
 use crate::ReadError;
-use crate::machine::View;
 use crate::route::{Failure, Leader, Route, judge};
+use crate::view::View;
 
 /// Reads that wait for the next confirmation. Beyond it callers wait.
 const WAITING_MAX: usize = 65_536;
@@ -30,16 +30,12 @@ pub(crate) struct Reader {
 pub(crate) struct Confirmer {
     queue: mpsc::Receiver<Answer>,
     route: Route,
-    view: watch::Receiver<View>,
+    view: View,
     timeout: Duration,
 }
 
 impl Reader {
-    pub(crate) fn new(
-        route: Route,
-        view: watch::Receiver<View>,
-        timeout: Duration,
-    ) -> (Self, Confirmer) {
+    pub(crate) fn new(route: Route, view: View, timeout: Duration) -> (Self, Confirmer) {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         (Self { queue }, Confirmer { queue: waiting, route, view, timeout })
     }
@@ -107,10 +103,10 @@ impl Confirmer {
             Leader::Unknown => return Err(Failure::Again),
         };
         let Some(index) = index else { return Ok(()) };
-        let mut view = self.view.clone();
-        match view.wait_for(|view| view.covers(index)).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Failure::Stopped("the state machine has stopped".to_owned())),
+        if self.view.until(|reached| reached.covers(index)).await {
+            Ok(())
+        } else {
+            Err(Failure::Stopped("the state machine has stopped".to_owned()))
         }
     }
 }

@@ -15,6 +15,6 @@ pub use cluster::{Cluster, Options, deployment_of, prost_struct, verb};
 pub use history::{assert_stream_complete, settled_history};
 pub use image::{PartitionedImage, digest_of_file, digest_of_prefix};
 pub use nats::NatsServer;
-pub use process::{Agent, Process, binary, free_port};
+pub use process::{Agent, Process, binary, free_port, peak_rss_bytes};
 pub use proxy::Proxy;
 pub use wait::wait_for;

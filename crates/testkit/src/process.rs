@@ -145,6 +145,15 @@ impl Process {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// Most memory that it ever had at once.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn peak_rss_bytes(&self) -> anyhow::Result<u64> {
+        let child = self.child.as_ref().with_context(|| format!("{} is gone", self.name))?;
+        peak_rss_bytes(child.id())
+    }
+
     /// Waits until it has ended by itself, and says how.
     ///
     /// # Errors
@@ -176,6 +185,17 @@ impl Process {
         let lines: Vec<_> = lines.into_iter().rev().collect();
         format!("--- {}\n{}", self.name, lines.join("\n"))
     }
+}
+
+/// Most memory that a process ever had at once.
+///
+/// # Errors
+/// When it does not run.
+pub fn peak_rss_bytes(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kibibytes.map(|kibibytes| kibibytes << 10).context("no VmHWM in /proc")
 }
 
 /// An agent, which is nobody's child any more.

@@ -90,6 +90,13 @@ pub fn changes_from_proto(
     Ok(changes)
 }
 
+/// Whether what an update says depends on the node as it is: `driver_info` may hold masks of secrets that are to stay.
+#[must_use]
+pub fn depends_on_current(update: &v1::UpdateNodeRequest) -> bool {
+    let paths = update.update_mask.as_ref().map_or(&[][..], |mask| &mask.paths);
+    paths.iter().any(|path| path == "spec" || path.starts_with("spec.driver_info"))
+}
+
 fn unknown(path: &str) -> Invalid {
     let reason = format!(
         "is not a field that can be updated; there are: name, spec, spec.FIELD with FIELD one of {}, \

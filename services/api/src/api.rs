@@ -50,13 +50,21 @@ impl Freshness {
 }
 
 impl Api {
+    /// A state to keep, as fresh as asked for.
     pub(crate) async fn state(&self, freshness: Freshness) -> Result<State, Failure> {
-        match freshness {
-            Freshness::Any => Ok(self.ledger.state()),
-            Freshness::Latest => {
-                self.ledger.linearizable_state().await.map_err(ledger_error::reading)
-            }
+        self.look(freshness, State::clone).await
+    }
+
+    /// Looks at a state that is as fresh as asked for. Must be brief: no command is applied meanwhile.
+    pub(crate) async fn look<T>(
+        &self,
+        freshness: Freshness,
+        look: impl FnOnce(&State) -> T,
+    ) -> Result<T, Failure> {
+        if freshness == Freshness::Latest {
+            self.ledger.catch_up().await.map_err(ledger_error::reading)?;
         }
+        Ok(self.ledger.look(look))
     }
 
     /// Puts a command to the ledger. Once it returns, this member's state holds what the command did.

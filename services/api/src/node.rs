@@ -5,7 +5,7 @@ mod past;
 
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::ids::{NodeId, PortId};
-use bessemer_domain::node::Node;
+use bessemer_domain::node::{Node, NodeSpec};
 use bessemer_domain::port::MacAddress;
 use bessemer_domain::{CommandBody, Invalid, State, Subject};
 use bessemer_proto::v1;
@@ -38,11 +38,15 @@ impl NodeService for Api {
     ) -> Result<Response<v1::Node>, Status> {
         let request = request.into_inner();
         let reference: NodeReference = request.node.parse().map_err(Failure::Invalid)?;
-        let state = self.state(Freshness::unless_stale_ok(request.stale_ok)).await?;
-        Ok(Response::new(match request.at_revision {
-            0 => self.node_message(&state, reference.find(&state)?),
-            revision => self.past_node(&state, &reference, revision)?,
-        }))
+        let freshness = Freshness::unless_stale_ok(request.stale_ok);
+        let node = match request.at_revision {
+            0 => {
+                let now = |state: &State| Ok(self.node_message(state, reference.find(state)?));
+                self.look(freshness, now).await?
+            }
+            revision => self.past_node(&self.state(freshness).await?, &reference, revision),
+        };
+        Ok(Response::new(node?))
     }
 
     async fn list_nodes(
@@ -57,11 +61,14 @@ impl NodeService for Api {
         request: Request<v1::UpdateNodeRequest>,
     ) -> Result<Response<v1::Node>, Status> {
         let (caller, request) = identify("update_node", request).map_err(Failure::from)?;
-        // Masked secrets are put back from the newest spec.
+        let untouched = NodeSpec::default();
+        let depends_on_current = spec::depends_on_current(&request);
+        let freshness = if depends_on_current { Freshness::Latest } else { Freshness::Any };
         let node = self
-            .mutate(caller, &request.node, Freshness::Latest, |state, node| {
-                let current = known(state, node)?;
-                let changes = spec::changes_from_proto(&request, &current.spec)?;
+            .mutate(caller, &request.node, freshness, |state, node| {
+                let current =
+                    if depends_on_current { &known(state, node)?.spec } else { &untouched };
+                let changes = spec::changes_from_proto(&request, current)?;
                 let expected_version = version(request.version);
                 Ok(CommandBody::UpdateNode { node, expected_version, changes })
             })
@@ -240,24 +247,29 @@ impl Api {
             NodeReference::Id(_) => freshness,
             NodeReference::Name(_) => Freshness::Latest,
         };
-        let state = self.state(freshness).await?;
-        if let Some(first) = state.first_outcome(caller.command_id, caller.fingerprint) {
-            return match first?.subject {
-                Some(Subject::Node(node)) => Ok(node),
-                Some(Subject::Cluster | Subject::Port(_) | Subject::Conductor(_)) | None => {
-                    reference.id(&state)
-                }
-            };
+        let decided = self.look(freshness, |state| {
+            if let Some(first) = state.first_outcome(caller.command_id, caller.fingerprint) {
+                let node = match first?.subject {
+                    Some(Subject::Node(node)) => node,
+                    Some(Subject::Cluster | Subject::Port(_) | Subject::Conductor(_)) | None => {
+                        reference.id(state)?
+                    }
+                };
+                return Ok((node, None));
+            }
+            let node = reference.id(state)?;
+            Ok::<_, Failure>((node, Some(body(state, node)?)))
+        });
+        let (node, body) = decided.await??;
+        if let Some(body) = body {
+            self.propose(caller, body).await?;
         }
-        let node = reference.id(&state)?;
-        self.propose(caller, body(&state, node)?).await?;
         Ok(node)
     }
 
     /// The node after a command that this member has applied.
     fn committed_node(&self, node: NodeId) -> Result<v1::Node, Failure> {
-        let state = self.ledger.state();
-        Ok(self.node_message(&state, known(&state, node)?))
+        self.ledger.look(|state| Ok(self.node_message(state, known(state, node)?)))
     }
 }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod disk;
 mod failover;
+mod fleet;
 mod ledger;
 mod origin;
 mod prepare;
@@ -29,6 +30,8 @@ enum Bench {
     Agent(agent::Arguments),
     /// How long a killed leader and a killed conductor are missed.
     Failover(failover::Arguments),
+    /// A fleet's life, by its size: enrolled, made available, deployed.
+    Fleet(fleet::Arguments),
     /// Committed writes per second, against etcd.
     Ledger(ledger::Arguments),
     /// One member of the cluster that `ledger` measures.
@@ -42,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::Prepare(arguments) => prepare::run(arguments).await,
         Bench::Agent(arguments) => agent::run(arguments).await,
         Bench::Failover(arguments) => failover::run(arguments).await,
+        Bench::Fleet(arguments) => fleet::run(arguments).await,
         Bench::Ledger(arguments) => ledger::run(arguments).await,
         Bench::LedgerMember(arguments) => ledger::run_member(arguments).await,
     }

@@ -197,7 +197,7 @@ async fn measure_ours(
     stop.store(true, Ordering::Relaxed);
     watcher.thread().unpark();
     watcher.join().map_err(|_| anyhow::anyhow!("the disk watcher died"))?;
-    let peak_rss_bytes = cache.peak_rss_bytes()?;
+    let peak_rss_bytes = bessemer_testkit::peak_rss_bytes(cache.0.id())?;
     drop(cache);
     let image = prepared.context("the cache ended the stream without an image")?;
     // What is left after the preparation is the pack, not extra.
@@ -261,12 +261,5 @@ impl Cache {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         bail!("the cache did not start within {START_LIMIT:?}")
-    }
-
-    fn peak_rss_bytes(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-        kibibytes.map(|kibibytes| kibibytes << 10).context("no VmHWM in /proc")
     }
 }

@@ -8,11 +8,17 @@ use bessemer_proto::v1::Node;
 use bessemer_testkit::{Cluster, assert_stream_complete};
 
 use crate::fleet::{Fleet, name_of};
+use crate::registers::Registers;
 
 /// Checks history, the stream, and what the machines themselves recorded.
-pub(crate) async fn all(cluster: &Cluster, fleet: &Fleet) -> anyhow::Result<()> {
+pub(crate) async fn all(
+    cluster: &Cluster,
+    fleet: &Fleet,
+    registers: &Registers,
+) -> anyhow::Result<()> {
     let events = assert_stream_complete(cluster).await?;
     println!("{} events: gapless, and each once in the stream", events.len());
+    registers.check(&events)?;
     let mut next_step = BTreeMap::<&str, u64>::new();
     let mut deployments = BTreeMap::<&str, u32>::new();
     for event in &events {

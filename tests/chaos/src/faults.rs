@@ -13,12 +13,19 @@ const AWAY_MILLISECONDS: std::ops::Range<u64> = 200..6000;
 /// How long a paused conductor stands still: longer than its lease.
 const PAUSED: Duration = Duration::from_secs(8);
 
+/// How long a paused member stands still: another one leads by then.
+const MEMBER_PAUSED: Duration = Duration::from_secs(4);
+
 /// Which faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// A random process is killed (-9), or a conductor is stopped past its lease and goes on, or the network between the
     /// agents and the cache is slow.
     Random,
+    /// Members are killed, one or all at once, or stand still until another one leads and go on.
+    Members,
+    /// All members are killed at once, every time.
+    Blackout,
     /// All members and conductors are restarted in order, one after the other, as an upgrade does it.
     Rolling,
     /// Nothing, to compare with.
@@ -29,6 +36,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     KillMember,
+    KillAllMembers,
+    PauseMember,
     KillConductor,
     PauseConductor,
     KillCache,
@@ -38,8 +47,9 @@ enum Fault {
     Restart,
 }
 
-const RANDOM: [Fault; 7] = [
+const RANDOM: [Fault; 8] = [
     Fault::KillMember,
+    Fault::PauseMember,
     Fault::KillConductor,
     Fault::PauseConductor,
     Fault::KillCache,
@@ -47,6 +57,8 @@ const RANDOM: [Fault; 7] = [
     Fault::KillNats,
     Fault::EmptyNats,
 ];
+
+const MEMBERS: [Fault; 3] = [Fault::KillMember, Fault::KillAllMembers, Fault::PauseMember];
 
 /// Draws faults, and remembers how many of each there were.
 pub(crate) struct Faults {
@@ -78,7 +90,9 @@ impl Faults {
         while self.kind != Kind::None && next < until {
             sleep_until(next).await;
             match self.kind {
-                Kind::Random => self.random_fault(cluster).await?,
+                Kind::Random => self.one_of(&RANDOM, cluster).await?,
+                Kind::Members => self.one_of(&MEMBERS, cluster).await?,
+                Kind::Blackout => self.one_of(&[Fault::KillAllMembers], cluster).await?,
                 Kind::Rolling => self.rolling_restart(cluster).await?,
                 Kind::None => {}
             }
@@ -87,8 +101,8 @@ impl Faults {
         Ok(())
     }
 
-    async fn random_fault(&mut self, cluster: &mut Cluster) -> anyhow::Result<()> {
-        let fault = self.random.choice(RANDOM).unwrap_or(Fault::KillMember);
+    async fn one_of(&mut self, faults: &[Fault], cluster: &mut Cluster) -> anyhow::Result<()> {
+        let fault = faults[self.random.usize(..faults.len())];
         *self.told.entry(fault).or_default() += 1;
         let away = Duration::from_millis(self.random.u64(AWAY_MILLISECONDS));
         let (member, conductor) = (
@@ -97,6 +111,15 @@ impl Faults {
         );
         match fault {
             Fault::KillMember => killed(&mut cluster.members[member], away).await,
+            Fault::KillAllMembers => {
+                cluster.members.iter_mut().for_each(Process::kill);
+                cluster.members.iter_mut().try_for_each(Process::restart)
+            }
+            Fault::PauseMember => {
+                cluster.members[member].pause()?;
+                sleep(MEMBER_PAUSED).await;
+                cluster.members[member].resume()
+            }
             Fault::KillConductor => killed(&mut cluster.conductors[conductor], away).await,
             Fault::PauseConductor => {
                 cluster.conductors[conductor].pause()?;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bessemer_client::Client;
-use bessemer_proto::v1::{CreateNodeRequest, DeployNodeRequest, ListNodesRequest, Node, NodeSpec};
+use bessemer_proto::v1::{
+    CreateNodeRequest, DeployNodeRequest, ListNodesRequest, Node, NodeFilter, NodeSpec,
+};
 use bessemer_testkit::{deployment_of, digest_of_file, prost_struct, verb};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep};
@@ -21,7 +23,10 @@ const AT_ONCE: usize = 32;
 /// How long the fleet may take to become available.
 const AVAILABLE_LIMIT: Duration = Duration::from_secs(600);
 
-/// All machines of the cluster.
+/// Owner of the machines; other nodes have none.
+const OWNER: &str = "fleet";
+
+/// All machines that are deployed.
 pub(crate) struct Fleet {
     pub(crate) client: Client,
     pub(crate) machines_dir: PathBuf,
@@ -61,6 +66,7 @@ impl Fleet {
             spec: Some(NodeSpec {
                 driver: "fake".to_owned(),
                 driver_info: Some(driver_info),
+                owner: OWNER.to_owned(),
                 ..NodeSpec::default()
             }),
             port_addresses: vec![format!("52:54:00:00:{a:02x}:{b:02x}")],
@@ -161,9 +167,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// All nodes of the cluster.
+    /// All machines of the fleet.
     pub(crate) async fn nodes(&self) -> anyhow::Result<Vec<Node>> {
-        let request = ListNodesRequest { page_size: 1000, ..ListNodesRequest::default() };
+        let filter = NodeFilter { owner: OWNER.to_owned(), ..NodeFilter::default() };
+        let request = ListNodesRequest {
+            page_size: 1000,
+            filter: Some(filter),
+            ..ListNodesRequest::default()
+        };
         Ok(self.client.list_nodes(request).await.context("list nodes")?.nodes)
     }
 

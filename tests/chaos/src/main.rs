@@ -1,9 +1,11 @@
-//! Chaos: machines are deployed again and again while parts of the cluster are killed, paused or restarted. In the end
-//! every deployment must have succeeded, every disk be right, and history be whole.
+//! Chaos: machines are deployed again and again, and nodes written and read through every member, while parts of the
+//! cluster are killed, paused or restarted. In the end every deployment must have succeeded, every disk be right, history
+//! be whole, and what clients saw be linearizable.
 
 mod checks;
 mod faults;
 mod fleet;
+mod registers;
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::faults::{Faults, Kind};
 use crate::fleet::Fleet;
+use crate::registers::Registers;
 
 /// Deploys machines on a cluster of real processes that does not get a quiet minute.
 #[derive(Debug, Clone, Parser)]
@@ -70,18 +73,21 @@ async fn run(arguments: &Arguments, seed: u64, cluster: &mut Cluster) -> anyhow:
     fleet.enrol(arguments.nodes, image.raw_bytes).await?;
     println!("{} machines available after {} s", arguments.nodes, began.elapsed().as_secs());
 
+    let mut registers = Registers::create(cluster).await?;
+    let api_urls = cluster.api_urls().to_vec();
     let mut faults = Faults::new(arguments.faults, seed);
     let began = Instant::now();
     let until = began + Duration::from_secs(arguments.seconds);
     fleet.deploy_all().await?;
     let deploying = fleet.keep_deploying(until, SETTLE_LIMIT);
     let breaking = faults.go_on(cluster, until, Duration::from_secs(arguments.every_seconds));
-    let ((), ()) = futures::try_join!(deploying, breaking)?;
+    let registering = registers.use_until(&api_urls, until, seed);
+    let ((), (), ()) = futures::try_join!(deploying, breaking, registering)?;
     println!(
         "{} deployments succeeded in {} s, during {}",
         fleet.deployments,
         began.elapsed().as_secs(),
         faults.told()
     );
-    checks::all(cluster, &fleet).await
+    checks::all(cluster, &fleet, &registers).await
 }

@@ -106,6 +106,11 @@ impl Store {
         Err(self.tree.corrupt(format!("event {}", tip.revision), reason))
     }
 
+    /// Waits while too many events are to be written to the tree.
+    pub(crate) fn wait_for_room(&self) -> Result<(), StoreError> {
+        self.recent.wait_for_room()
+    }
+
     /// Adds events that follow each other; they can be read at once, and are in the tree a moment later. Those that are
     /// stored already must be the same, byte for byte: they were applied before a restart, and applying is
     /// deterministic.
@@ -131,6 +136,7 @@ impl Store {
 
     /// Adds events that another member sent, after checking that they continue this member's history.
     pub(crate) fn add_received(&self, events: &[StoredEvent]) -> Result<(), StoreError> {
+        self.wait_for_room()?;
         let mut hash = self.tip().hash;
         let mut sealed = Vec::with_capacity(events.len());
         for event in events {

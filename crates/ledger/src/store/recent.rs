@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bessemer_domain::{Revision, SealedEvent, Subject, Tip};
 
@@ -12,6 +13,12 @@ use crate::StoreError;
 
 /// Events that are written to the tree at once.
 const WRITTEN_AT_ONCE_MAX: usize = 512;
+
+/// How long events wait for others to be written with. The log has them meanwhile.
+const GATHERING: Duration = Duration::from_millis(50);
+
+/// So many bytes of them wait no longer.
+const GATHERED_BYTES: usize = 128 << 10;
 
 /// Bytes of events that wait to be written. Beyond it, applying waits: a disk that is slower than the cluster must not
 /// fill the memory.
@@ -52,6 +59,8 @@ struct Inner {
     written: Revision,
     kept_bytes: usize,
     unwritten_bytes: usize,
+    /// Somebody waits until all is written.
+    is_urgent: bool,
     failure: Option<StoreError>,
     is_closed: bool,
 }
@@ -65,6 +74,7 @@ impl Recent {
             written: written.revision,
             kept_bytes: 0,
             unwritten_bytes: 0,
+            is_urgent: false,
             failure: None,
             is_closed: false,
         };
@@ -96,14 +106,20 @@ impl Recent {
         self.lock().written
     }
 
-    /// Adds events that follow the newest one. Waits while too many are to be written.
+    /// Waits while too many events are to be written.
+    pub(super) fn wait_for_room(&self) -> Result<(), StoreError> {
+        let is_full = |inner: &Inner| inner.unwritten_bytes > UNWRITTEN_BYTES_MAX;
+        let inner = self.wait_while(self.lock(), |inner| is_full(inner) && inner.failure.is_none());
+        inner.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Adds events that follow the newest one.
     pub(super) fn push(&self, events: Vec<NewEvent>) -> Result<(), StoreError> {
-        let mut inner = self.wait_while(self.lock(), |inner| {
-            inner.unwritten_bytes > UNWRITTEN_BYTES_MAX && inner.failure.is_none()
-        });
+        let mut inner = self.lock();
         if let Some(failure) = &inner.failure {
             return Err(failure.clone());
         }
+        let before = inner.unwritten_bytes;
         for event in events {
             let StoredEvent { revision, record, hash } = &event.stored;
             inner.newest = Tip { revision: *revision, hash: *hash };
@@ -111,15 +127,25 @@ impl Recent {
             inner.unwritten_bytes += record.len();
             inner.events.push_back(Arc::new(event));
         }
-        self.changed.notify_all();
+        // In between, the writer sleeps.
+        if before == 0 || (before < GATHERED_BYTES && inner.unwritten_bytes >= GATHERED_BYTES) {
+            self.changed.notify_all();
+        }
         Ok(())
     }
 
-    /// What is to be written next, as soon as there is something. None once it is closed and all is written.
+    /// What is to be written next, as soon as there is enough or some has waited long enough. None once it is closed and
+    /// all is written.
     pub(super) fn to_write(&self) -> Option<Vec<Arc<NewEvent>>> {
         let inner = self.wait_while(self.lock(), |inner| {
             inner.written == inner.newest.revision && !inner.is_closed
         });
+        let (inner, _) = self
+            .changed
+            .wait_timeout_while(inner, GATHERING, |inner| {
+                inner.unwritten_bytes < GATHERED_BYTES && !inner.is_urgent && !inner.is_closed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
         let start = inner.place_after(inner.written)?;
         let events: Vec<_> =
             inner.events.range(start..).take(WRITTEN_AT_ONCE_MAX).cloned().collect();
@@ -131,6 +157,7 @@ impl Recent {
         let mut inner = self.lock();
         let Some(last) = events.last() else { return };
         inner.written = last.stored.revision;
+        inner.is_urgent &= inner.written < inner.newest.revision;
         inner.unwritten_bytes -=
             events.iter().map(|event| event.stored.record.len()).sum::<usize>();
         while inner.kept_bytes > KEPT_BYTES
@@ -151,8 +178,12 @@ impl Recent {
 
     /// Returns when the tree has everything that is here now.
     pub(super) fn all_written(&self) -> Result<(), StoreError> {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let newest = inner.newest.revision;
+        if inner.written < newest {
+            inner.is_urgent = true;
+            self.changed.notify_all();
+        }
         let inner =
             self.wait_while(inner, |inner| inner.written < newest && inner.failure.is_none());
         inner.failure.clone().map_or(Ok(()), Err)

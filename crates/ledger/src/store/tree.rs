@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bessemer_domain::{EventRecord, Revision, Subject, Tip};
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use sled::{Batch, Db, IVec};
 
 use super::index::{Gathered, Run};
@@ -24,7 +24,7 @@ use super::{READ_BYTES_MAX, StoredEvent, block};
 use crate::StoreError;
 
 /// Version of the layout above.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 const FORMAT_KEY: &[u8] = b"format";
 const SNAPSHOT_KEY: &[u8] = b"snapshot";
@@ -123,7 +123,8 @@ impl Tree {
         events: impl Iterator<Item = &'a NewEvent> + Clone,
     ) -> Result<(), StoreError> {
         let mut batch = Batch::default();
-        for (first, block) in block::pack(events.clone().map(|event| &event.stored)) {
+        let blocks = block::pack(events.clone().map(|event| &event.stored));
+        for (first, block) in blocks.map_err(|error| self.io("cannot compress", &error))? {
             let mut parts = block.chunks(PART_BYTES_MAX);
             batch.insert(&event_key(first), parts.next().unwrap_or_default());
             for (part, bytes) in (0..).zip(parts) {
@@ -261,7 +262,7 @@ impl Tree {
                 bytes.extend_from_slice(&part);
             }
         }
-        block::unpack(first, &Bytes::from(bytes)).ok_or_else(malformed)
+        block::unpack(first, &bytes).ok_or_else(malformed)
     }
 
     fn run(&self, pair: sled::Result<(IVec, IVec)>) -> Result<Run, StoreError> {
