@@ -138,6 +138,7 @@ impl Ledger {
             route: route.clone(),
             store: Arc::clone(&store),
             proposer: proposer.clone(),
+            view: views.view.clone(),
             reader: reader.clone(),
             changer: changer.clone(),
             seat: seat.clone(),

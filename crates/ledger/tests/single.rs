@@ -200,15 +200,22 @@ async fn a_log_that_contradicts_the_stored_events_stops_the_member() {
     cluster.crash(1).await;
     {
         let events = sled::open(config.data_dir.join("events")).unwrap();
-        let is_last = |value: &[u8]| String::from_utf8_lossy(value).contains("\"revision\":3,");
-        let (key, value) =
-            events.scan_prefix("e").map(Result::unwrap).find(|(_, value)| is_last(value)).unwrap();
-        let created = value.windows(12).rposition(|bytes| bytes == b"node.created").unwrap();
-        let mut value = value.to_vec();
+        // A block: its format, the length of its body, and the body, compressed.
+        let body = |block: &[u8]| zstd::bulk::decompress(&block[5..], 1 << 20).unwrap();
+        let is_last = |body: &[u8]| String::from_utf8_lossy(body).contains("\"revision\":3,");
+        let (key, block) = events
+            .scan_prefix("e")
+            .map(Result::unwrap)
+            .find(|(_, block)| is_last(&body(block)))
+            .unwrap();
+        let mut body = body(&block);
+        let created = body.windows(12).rposition(|bytes| bytes == b"node.created").unwrap();
         // Still an event that can be read, but not the one that the log gives.
         let number =
-            value[..created].windows(13).rposition(|bytes| bytes == b"\"actor\":\"test").unwrap();
-        value[number + 12] = b's';
+            body[..created].windows(13).rposition(|bytes| bytes == b"\"actor\":\"test").unwrap();
+        body[number + 12] = b's';
+        let mut value = block[..5].to_vec();
+        value.extend(zstd::bulk::compress(&body, 1).unwrap());
         events.insert(key, value).unwrap();
         events.flush().unwrap();
     }

@@ -27,6 +27,7 @@ use crate::route::{Failure, Route};
 use crate::standing::{Seat, Standing};
 use crate::status::known_members;
 use crate::store::{IncomingSnapshot, Store, StoredEvent};
+use crate::view::View;
 
 /// How long a leader is waited for before another member is told what it is.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,6 +41,7 @@ pub struct PeerService {
     pub(crate) route: Route,
     pub(crate) store: Arc<Store>,
     pub(crate) proposer: Proposer,
+    pub(crate) view: View,
     pub(crate) reader: Reader,
     pub(crate) changer: Changer,
     pub(crate) seat: Seat,
@@ -79,8 +81,8 @@ impl PeerService {
         if !matches!(self.route.raft.is_initialized().await, Ok(true)) {
             return Role::NoCluster;
         }
-        let confirmed = tokio::time::timeout(CONFIRM_TIMEOUT, self.reader.confirm()).await;
-        if !matches!(confirmed, Ok(Ok(()))) {
+        let confirmed = async { self.reader.confirm().await.is_ok() && self.is_up_to_date().await };
+        if !matches!(tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await, Ok(true)) {
             return Role::Unconfirmed;
         }
         let metrics = self.route.raft.metrics();
@@ -93,6 +95,18 @@ impl PeerService {
         } else {
             Role::Stranger
         }
+    }
+
+    /// Waits until the metrics, which tell the membership, have got as far as the state, which may be a moment ahead.
+    async fn is_up_to_date(&self) -> bool {
+        let applied = self.view.reached().last_applied;
+        let mut metrics = self.route.raft.metrics();
+        while metrics.borrow_watched().last_applied < applied {
+            if metrics.changed().await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     async fn receive_snapshot(

@@ -45,6 +45,8 @@ pub(crate) struct Store {
     /// Held while a snapshot becomes the newest: one may be built while another is received.
     adopting: Mutex<()>,
     writer: Option<JoinHandle<()>>,
+    /// Last, so that it goes when the tree is gone.
+    _lock: tree::Released,
 }
 
 impl Drop for Store {
@@ -86,6 +88,7 @@ impl Store {
             adding: Mutex::default(),
             adopting: Mutex::default(),
             writer: Some(writer),
+            _lock: tree::Released::of(dir),
         };
         store.remove_unrecorded_snapshots()?;
         Ok(store)

@@ -11,8 +11,10 @@
 //! Numbers are big endian, so that order of keys is order of history. Values stay under [`PART_BYTES_MAX`]: sled moves
 //! larger pages into files of their own, which it does not sync.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bessemer_domain::{EventRecord, Revision, Subject, Tip};
 use bytes::BufMut;
@@ -30,6 +32,10 @@ const FORMAT_KEY: &[u8] = b"format";
 const SNAPSHOT_KEY: &[u8] = b"snapshot";
 const INDEXED_KEY: &[u8] = b"indexed";
 
+/// How long sled's threads may hold its files after the last use.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// A sled leaf holds 16 values, and is moved to a file from 128 KiB on.
 const PART_BYTES_MAX: usize = 5 << 10;
 
@@ -40,6 +46,30 @@ pub(super) struct Tree {
     db: Db,
     /// The part of the index that is not in `db` yet.
     gathered: Mutex<Gathered>,
+}
+
+/// Waits when it is dropped, after the tree was, until the files are free: sled's own threads let go of them a moment
+/// later, and the directory may be opened again at once.
+#[derive(Debug)]
+pub(super) struct Released {
+    locked: PathBuf,
+}
+
+impl Released {
+    pub(super) fn of(dir: &Path) -> Self {
+        Self { locked: dir.join("events").join("db") }
+    }
+}
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        let Ok(file) = File::open(&self.locked) else { return };
+        let deadline = Instant::now() + RELEASE_LIMIT;
+        while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && Instant::now() < deadline
+        {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
 }
 
 impl Tree {
