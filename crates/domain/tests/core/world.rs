@@ -19,13 +19,19 @@ pub(crate) const NODE: u128 = 0x0a;
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) history: Vec<SealedEvent>,
+    pub(crate) commands: Vec<Command>,
     drawn: u128,
 }
 
 impl World {
     /// A cluster with one conductor and one node, `n1`.
     pub(crate) fn new() -> Self {
-        let mut world = Self { state: State::default(), history: Vec::new(), drawn: 1000 };
+        let mut world = Self {
+            state: State::default(),
+            history: Vec::new(),
+            commands: Vec::new(),
+            drawn: 1000,
+        };
         world.expect(CommandBody::InitialiseCluster { cluster_id: ClusterId::new(Uuid::nil()) });
         world.register("c1", 1);
         world.expect(CommandBody::CreateNode {
@@ -64,6 +70,7 @@ impl World {
         assert_eq!((&again, none.len()), (&outcome, 0), "a repeat has the first outcome");
         assert_eq!(self.state.tip(), before);
         self.history.extend(events);
+        self.commands.push(command);
         outcome
     }
 

@@ -1,0 +1,164 @@
+//! What clusters have stored stays readable, and means the same: commands of a log, the events they led to, the state.
+//!
+//! Members of two versions apply one log during an upgrade, and a new version applies what an old one left behind: the same
+//! commands must give the same events, byte for byte. `BESSEMER_FREEZE=1 cargo test --test core frozen` writes the files anew,
+//! which only ever a new kind of command or event may need, and then no line that was there may change.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use bessemer_domain::command::ProvisionVerb;
+use bessemer_domain::ids::{ConductorId, Incarnation, PortId};
+use bessemer_domain::node::{FieldChange, PowerTarget, Step, StepReport};
+use bessemer_domain::port::PortSpec;
+use bessemer_domain::{Command, CommandBody, EventRecord, State};
+use uuid::Uuid;
+
+use crate::world::{World, deployment, node_id};
+
+/// Kinds of events to which no command leads.
+const NOT_BY_COMMAND: [&str; 1] = ["cluster.restored"];
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/core/frozen").join(name)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(file(name)).unwrap()
+}
+
+fn conductor(name: &str) -> ConductorId {
+    ConductorId::try_new(name).unwrap()
+}
+
+fn incarnation(number: u128) -> Incarnation {
+    Incarnation::new(Uuid::from_u128(number))
+}
+
+fn power(target: PowerTarget) -> CommandBody {
+    CommandBody::SetPower { node: node_id(), expected_version: None, target }
+}
+
+fn maintenance(reason: Option<&str>) -> CommandBody {
+    let reason = reason.map(str::to_owned);
+    CommandBody::SetMaintenance { node: node_id(), expected_version: None, reason }
+}
+
+/// A life in which everything happens that can.
+fn life() -> World {
+    let mut world = World::new();
+    let changes = vec![FieldChange::Description("rack 7".to_owned())];
+    world.expect(CommandBody::UpdateNode { node: node_id(), expected_version: None, changes });
+    let port = PortId::new(Uuid::from_u128(77));
+    let spec = PortSpec {
+        node: node_id(),
+        address: "52:54:00:00:00:07".parse().unwrap(),
+        pxe_enabled: true,
+        physical_network: "provisioning".to_owned(),
+        extra: serde_json::Map::new(),
+    };
+    world.expect(CommandBody::CreatePort { port, spec: Box::new(spec) });
+    world.verb(ProvisionVerb::Manage).unwrap();
+    world.settle();
+    world.verb(ProvisionVerb::Provide).unwrap();
+    world.settle();
+    world.expect(maintenance(Some("fan")));
+    world.verb(ProvisionVerb::Rebuild(None)).unwrap_err();
+    world.expect(maintenance(None));
+
+    world.verb(ProvisionVerb::Deploy(Box::new(deployment()))).unwrap();
+    world.register("c2", 2);
+    world.expect(CommandBody::DrainConductor { conductor: conductor("c1"), force: true });
+    assert!(world.work(), "c1 lets go");
+    world.expect(CommandBody::ResumeConductor { conductor: conductor("c1") });
+    let (lost, life) = (conductor("c2"), incarnation(2));
+    world.expect(CommandBody::ExpireConductor { conductor: lost, incarnation: life });
+    world.begin(Step::Deploy);
+    let bind = || {
+        let token_digest = "ab".repeat(32);
+        CommandBody::BindAgent { node: node_id(), token_digest, held_digest: None }
+    };
+    world.expect(bind());
+    let epoch = world.node().epoch();
+    world.expect(CommandBody::ResetAgent { node: node_id(), epoch });
+    world.expect(bind());
+    world.settle();
+    world.expect(power(PowerTarget::Off));
+    world.settle();
+    world.expect(power(PowerTarget::On));
+    let (epoch, result) = (world.node().epoch(), Err("the BMC is silent".to_owned()));
+    world.expect(CommandBody::ReportPower { node: node_id(), epoch, result });
+    world.verb(ProvisionVerb::Rebuild(None)).unwrap();
+    world.begin(Step::WriteImage);
+    let (reason, message) = ("DISK_FAILED".to_owned(), "no space".to_owned());
+    world.report(StepReport::Failed { reason, message });
+    world.verb(ProvisionVerb::Undeploy).unwrap();
+    world.settle();
+    world.verb(ProvisionVerb::Manage).unwrap();
+    world.verb(ProvisionVerb::Provide).unwrap();
+    world.begin(Step::EraseDevicesMetadata);
+    world.verb(ProvisionVerb::Abort).unwrap();
+    world.verb(ProvisionVerb::Manage).unwrap();
+    world.expect(CommandBody::DeletePort { port });
+    world.expect(CommandBody::DeleteNode { node: node_id(), expected_version: None });
+    let (gone, life) = (conductor("c1"), incarnation(1));
+    world.expect(CommandBody::UnregisterConductor { conductor: gone, incarnation: life });
+    world
+}
+
+fn freeze() {
+    let world = life();
+    let lines = |lines: Vec<String>| lines.join("\n") + "\n";
+    let commands = world.commands.iter().map(|command| serde_json::to_string(command).unwrap());
+    let events = world.history.iter().map(|event| String::from_utf8(event.bytes.clone()).unwrap());
+    std::fs::create_dir_all(file("")).unwrap();
+    std::fs::write(file("commands.jsonl"), lines(commands.collect())).unwrap();
+    std::fs::write(file("events.jsonl"), lines(events.collect())).unwrap();
+    std::fs::write(file("state.json"), serde_json::to_string(&world.state).unwrap()).unwrap();
+}
+
+#[test]
+fn frozen_commands_give_the_frozen_events_and_state() {
+    if std::env::var_os("BESSEMER_FREEZE").is_some() {
+        freeze();
+    }
+    let mut state = State::default();
+    let mut events = Vec::new();
+    for line in read("commands.jsonl").lines() {
+        let command: Command = serde_json::from_str(line).unwrap();
+        let (_, sealed) = state.apply(&command);
+        events.extend(sealed.into_iter().map(|event| String::from_utf8(event.bytes).unwrap()));
+    }
+    let frozen = read("events.jsonl");
+    for (given, frozen) in events.iter().zip(frozen.lines()) {
+        assert_eq!(given, frozen);
+    }
+    assert_eq!(events.len(), frozen.lines().count());
+    assert_eq!(serde_json::to_string(&state).unwrap(), read("state.json"));
+}
+
+#[test]
+fn frozen_events_and_state_are_read_and_written_again_as_they_were() {
+    for line in read("events.jsonl").lines() {
+        let record = EventRecord::decode(line.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(record.encode()).unwrap(), line);
+    }
+    let state: State = serde_json::from_str(&read("state.json")).unwrap();
+    assert_eq!(serde_json::to_string(&state).unwrap(), read("state.json"));
+}
+
+/// A kind that is not frozen would be free to change.
+#[test]
+fn every_kind_of_event_is_frozen() {
+    let source = include_str!("../../src/event.rs");
+    let kinds = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("#[serde(rename = \"")?.strip_suffix("\")]"));
+    let frozen: BTreeSet<_> = read("events.jsonl")
+        .lines()
+        .map(|line| EventRecord::decode(line.as_bytes()).unwrap().event.name())
+        .collect();
+    let missing: Vec<_> =
+        kinds.filter(|kind| !frozen.contains(kind) && !NOT_BY_COMMAND.contains(kind)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
