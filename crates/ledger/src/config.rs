@@ -57,7 +57,7 @@ impl Config {
             data_dir: data_dir.into(),
             members,
             heartbeat_interval: Duration::from_millis(100),
-            election_timeout: Duration::from_millis(400)..Duration::from_millis(800),
+            election_timeout: Duration::from_millis(350)..Duration::from_millis(650),
             snapshot_every_entries: 20_000,
             keep_entries: 2_000,
             propose_timeout: Duration::from_secs(10),

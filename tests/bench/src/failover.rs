@@ -2,7 +2,8 @@
 //!
 //! There is no peer to run: the figures stand against the bounds that operators are promised.
 
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bessemer_proto::v1::{CreateNodeRequest, ListNodesRequest, Node, NodeFilter, NodeSpec};
@@ -97,7 +98,7 @@ async fn leader(cluster: &mut Cluster, rounds: usize) -> anyhow::Result<Vec<f64>
 }
 
 async fn start_deployments(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
-    let image = PartitionedImage::build(cluster.home(), 64, 40)?;
+    let image = PartitionedImage::build(cluster.home(), 96, 40)?;
     let deployment = deployment_of(&image.qcow2, &digest_of_file(&image.qcow2)?);
     cluster.proxy.limit_bytes_per_second(SLOW_BYTES_PER_SECOND);
     for number in 0..count {
@@ -106,9 +107,7 @@ async fn start_deployments(cluster: &Cluster, count: usize) -> anyhow::Result<()
         cluster.deploy(&name, deployment.clone()).await?;
     }
     let deadline = Instant::now() + ROUND_LIMIT;
-    while deploying(cluster).await?.iter().filter(|node| step_started(node).is_some()).count()
-        < count
-    {
+    while deploying(cluster).await?.iter().filter(|node| attempts(node) > 0).count() < count {
         if Instant::now() > deadline {
             bail!("the deployments do not begin");
         }
@@ -123,21 +122,26 @@ async fn conductor(cluster: &mut Cluster, rounds: usize) -> anyhow::Result<Vec<f
     for round in 0..rounds {
         let place = round % cluster.conductors.len();
         let id = format!("c{place}");
-        let its: Vec<_> =
-            deploying(cluster).await?.iter().filter(|node| owner(node) == id).map(name).collect();
-        let (killed, at) = (Instant::now(), SystemTime::now());
+        let its: BTreeMap<_, _> = deploying(cluster)
+            .await?
+            .iter()
+            .filter(|node| owner(node) == id)
+            .map(|node| (name(node), attempts(node)))
+            .collect();
+        let killed = Instant::now();
         cluster.conductors[place].kill();
         loop {
             let nodes = deploying(cluster).await?;
             let goes_on = |node: &&Node| {
-                owner(node) != id && step_started(node).is_some_and(|started| started > at)
+                let before = its.get(&name(node));
+                before.is_some_and(|before| owner(node) != id && attempts(node) > *before)
             };
-            let going_on: Vec<_> = nodes.iter().filter(goes_on).map(name).collect();
-            if its.iter().all(|name| going_on.contains(name)) {
+            let going_on = nodes.iter().filter(goes_on).count();
+            if going_on == its.len() {
                 break;
             }
             if killed.elapsed() > ROUND_LIMIT {
-                bail!("{} of {} deployments of {id} go on", going_on.len(), its.len());
+                bail!("{going_on} of {} deployments of {id} go on", its.len());
             }
             sleep(LOOK).await;
         }
@@ -169,9 +173,9 @@ fn owner(node: &Node) -> String {
     claim.map(|claim| claim.conductor_id.clone()).unwrap_or_default()
 }
 
-/// When the image write was last begun.
-fn step_started(node: &Node) -> Option<SystemTime> {
-    let plan = node.status.as_ref()?.plan.as_ref()?;
-    let write = plan.steps.iter().find(|step| step.name == "write_image")?;
-    SystemTime::try_from(write.started_at?).ok()
+/// How often the image write was begun: each conductor that takes the node over does so.
+fn attempts(node: &Node) -> u32 {
+    let plan = node.status.as_ref().and_then(|status| status.plan.as_ref());
+    let write = plan.and_then(|plan| plan.steps.iter().find(|step| step.name == "write_image"));
+    write.map_or(0, |write| write.attempt)
 }

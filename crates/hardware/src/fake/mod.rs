@@ -8,6 +8,7 @@ mod agent;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use agent::{AgentBoot, AgentRunner, InProcessAgents, RunAgent};
 use serde_json::{Map, Value};
@@ -79,6 +80,9 @@ impl Fake {
     }
 }
 
+/// How often it is looked whether the order before has been carried out.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// Accepts a number, or a number as text: command lines give the latter.
 fn bytes(value: &Value) -> Option<u64> {
     let bytes = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))?;
@@ -123,6 +127,7 @@ impl Machine {
     /// # Errors
     /// [`HardwareError::Io`] naming the file, or the agent's program.
     pub async fn power_on(&self) -> Result<(), HardwareError> {
+        let _order = self.one_at_a_time().await?;
         if self.is_on()? {
             return Ok(());
         }
@@ -142,6 +147,21 @@ impl Machine {
             self.boot_from_disk()?;
         }
         self.write("power", "on")
+    }
+
+    /// Waits until no other order is carried out, as a BMC has it: who gave one may stand still in the middle, and must not
+    /// go on when the machine has long been told something else. What is returned is held until the order is done.
+    async fn one_at_a_time(&self) -> Result<fs::File, HardwareError> {
+        fs::create_dir_all(&self.directory).map_err(io("make", &self.directory))?;
+        let path = self.directory.join("bmc.lock");
+        let file = fs::File::create(&path).map_err(io("make", &path))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(fs::TryLockError::Error(error)) => return Err(io("lock", &path)(error)),
+            }
+        }
     }
 
     /// Boots the disk, once for each time it is switched on: a caller that died in the middle of that is followed by
@@ -164,6 +184,7 @@ impl Machine {
     /// # Errors
     /// [`HardwareError::Io`] naming the file.
     pub async fn power_off(&self) -> Result<(), HardwareError> {
+        let _order = self.one_at_a_time().await?;
         self.assemble()?;
         if self.read("power")?.trim() == "off" {
             return Ok(());
