@@ -62,6 +62,10 @@ impl Released {
 }
 
 impl Drop for Released {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what is dropped cannot await; there is a deadline"
+    )]
     fn drop(&mut self) {
         let Ok(file) = File::open(&self.locked) else { return };
         let deadline = Instant::now() + RELEASE_LIMIT;
