@@ -77,13 +77,17 @@ impl Registers {
         seed: u64,
     ) -> anyhow::Result<()> {
         let ids: Vec<_> = self.nodes.iter().map(id_of).collect();
-        let clients = api_urls.iter().flat_map(|url| [url; CLIENTS_PER_MEMBER]).zip(seed..);
-        let clients = clients.map(async |(url, seed)| {
+        let mut living = Vec::new();
+        for (url, seed) in api_urls.iter().flat_map(|url| [url; CLIENTS_PER_MEMBER]).zip(seed..) {
             // Of that member alone: another one must not hide what it says.
             let client = Client::new(&[url])?.with_actor("register").with_deadline(PATIENCE);
-            live(&client, &ids, until, fastrand::Rng::with_seed(seed)).await
-        });
-        self.operations = try_join_all(clients).await?.concat();
+            let (ids, random) = (ids.clone(), fastrand::Rng::with_seed(seed));
+            // A task of its own, which goes on while whoever breaks the cluster waits for a process.
+            living.push(tokio::spawn(async move { live(&client, &ids, until, random).await }));
+        }
+        for client in living {
+            self.operations.extend(client.await??);
+        }
         Ok(())
     }
 
