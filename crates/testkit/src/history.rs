@@ -18,11 +18,12 @@ pub async fn assert_stream_complete(cluster: &Cluster) -> anyhow::Result<Vec<Eve
     let events = settled_history(cluster).await?;
     let url = cluster.nats.as_ref().context("a cluster with NATS")?.url();
     // It may have been started again a moment ago.
-    let nats = wait_for("NATS server", Duration::from_secs(30), async || {
-        async_nats::connect(&url).await.map_err(|error| error.to_string())
+    let stream = wait_for("stream", Duration::from_secs(30), async || {
+        let nats = async_nats::connect(&url).await.map_err(|error| error.to_string())?;
+        let stream = jetstream::new(nats).get_stream("BESSEMER_EVENTS").await;
+        stream.map_err(|error| error.to_string())
     })
     .await?;
-    let stream = jetstream::new(nats).get_stream("BESSEMER_EVENTS").await?;
     let state = wait_for("complete stream", Duration::from_secs(60), async || {
         let state = stream.get_info().await.map_err(|error| error.to_string())?.state;
         if state.messages >= events.len() as u64 {
