@@ -3,7 +3,7 @@
 //!
 //! A block is a format byte, the length of its body (u32, big endian) and the body, compressed by zstd. The body is for each
 //! event its hash (32 bytes), the length of its record (u32, big endian) and the record. Records repeat each other's words:
-//! compressed, they are a fifth, and a tree has as much less to write.
+//! compressed, there is less for a tree to write.
 
 use std::io;
 
