@@ -56,7 +56,7 @@ const DISK_ROOM_BYTES: u64 = 128 * MIB;
 /// `bessemer demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Image to deploy, raw or qcow2; without it, a small one is made
+    /// Image to deploy, of any format; without it, a small one is made
     #[arg(long, value_name = "PATH|URL")]
     image: Option<String>,
     #[command(flatten)]

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compression::Compression;
+
 /// How much of a source's beginning [`probe`] wants, in bytes: up to ISO 9660's first volume
 /// descriptor at 32 KiB, the farthest mark it looks at. A shorter source is probed as it is.
 pub const PROBE_BYTES: usize = 36 << 10;
@@ -17,14 +19,30 @@ pub enum DiskFormat {
     Raw,
     /// QEMU's copy-on-write format, versions 2 and 3.
     Qcow2,
+    /// VMware's format, of the kinds that are one sparse file.
+    Vmdk,
+    /// Microsoft's first format, fixed and dynamic. QEMU calls it `vpc`.
+    Vhd,
+    /// Microsoft's second format, fixed and dynamic.
+    Vhdx,
+    /// VirtualBox's format.
+    Vdi,
 }
 
 impl DiskFormat {
-    /// `raw` or `qcow2`.
+    /// Every format.
+    pub const ALL: [Self; 6] =
+        [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Vhd, Self::Vhdx, Self::Vdi];
+
+    /// As Ironic and Glance call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -37,7 +55,7 @@ impl fmt::Display for DiskFormat {
 
 /// A declared format that is none.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
-#[error("disk format `{name}` is not one of raw, qcow2")]
+#[error("disk format `{name}` is not one of raw, qcow2, vmdk, vhd, vhdx, vdi")]
 pub struct UnknownDiskFormat {
     /// What was declared.
     pub name: String,
@@ -47,11 +65,14 @@ impl FromStr for DiskFormat {
     type Err = UnknownDiskFormat;
 
     fn from_str(name: &str) -> Result<Self, UnknownDiskFormat> {
-        match name.to_ascii_lowercase().as_str() {
+        let lower = name.to_ascii_lowercase();
+        let known = Self::ALL.into_iter().find(|format| format.name() == lower);
+        match lower.as_str() {
             // Ironic's inspector calls partitioned raw disks `gpt` and users copy that.
-            "raw" | "gpt" | "mbr" | "iso" => Ok(Self::Raw),
-            "qcow2" => Ok(Self::Qcow2),
-            _ => Err(UnknownDiskFormat { name: name.to_owned() }),
+            "gpt" | "mbr" | "iso" => Ok(Self::Raw),
+            // QEMU's name.
+            "vpc" => Ok(Self::Vhd),
+            _ => known.ok_or_else(|| UnknownDiskFormat { name: name.to_owned() }),
         }
     }
 }
@@ -67,26 +88,28 @@ pub enum Content {
     Iso,
     /// Nothing known: raw bytes.
     Plain,
-    /// qcow2, version 2 or later.
-    Qcow2,
+    /// A disk image of a format that is not raw. A fixed VHD cannot be told from a raw disk by its
+    /// beginning and is none of these.
+    Image(DiskFormat),
+    /// Something compressed as a whole.
+    Compressed(Compression),
     /// Something recognised that cannot be prepared, by its name.
     Foreign(&'static str),
 }
 
 impl Content {
-    /// The format to decode it as, if it can be prepared.
-    pub fn disk_format(self) -> Option<DiskFormat> {
-        match self {
-            Self::Gpt | Self::Mbr | Self::Iso | Self::Plain => Some(DiskFormat::Raw),
-            Self::Qcow2 => Some(DiskFormat::Qcow2),
-            Self::Foreign(_) => None,
-        }
-    }
-
     /// The format to decode it as, if it is what was declared.
     pub fn check(self, declared: Option<DiskFormat>) -> Result<DiskFormat, FormatRefused> {
-        let Some(found) = self.disk_format() else {
-            return Err(FormatRefused::Unsupported { content: self });
+        let found = match self {
+            // A fixed VHD has its mark at its end, where the decoder looks for it.
+            Self::Gpt | Self::Mbr | Self::Iso | Self::Plain => match declared {
+                Some(DiskFormat::Vhd) => DiskFormat::Vhd,
+                Some(_) | None => DiskFormat::Raw,
+            },
+            Self::Image(format) => format,
+            Self::Compressed(_) | Self::Foreign(_) => {
+                return Err(FormatRefused::Unsupported { content: self });
+            }
         };
         match declared {
             Some(declared) if declared != found => {
@@ -99,14 +122,15 @@ impl Content {
 
 impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gpt => "a raw disk with a GPT",
-            Self::Mbr => "a raw disk with a boot sector",
-            Self::Iso => "an ISO 9660 image (raw)",
-            Self::Plain => "raw bytes of no known format",
-            Self::Qcow2 => "a qcow2 image",
-            Self::Foreign(name) => name,
-        })
+        match self {
+            Self::Gpt => f.write_str("a raw disk with a GPT"),
+            Self::Mbr => f.write_str("a raw disk with a boot sector"),
+            Self::Iso => f.write_str("an ISO 9660 image (raw)"),
+            Self::Plain => f.write_str("raw bytes of no known format"),
+            Self::Image(format) => write!(f, "a {format} image"),
+            Self::Compressed(compression) => write!(f, "{compression}-compressed"),
+            Self::Foreign(name) => f.write_str(name),
+        }
     }
 }
 
@@ -122,7 +146,10 @@ pub enum FormatRefused {
         content: Content,
     },
     /// Recognised, but not a format that can be prepared.
-    #[error("the content is {content}; raw and qcow2 images can be prepared")]
+    #[error(
+        "the content is {content}; raw, qcow2, vmdk, vhd, vhdx and vdi images can be prepared, and \
+         those compressed once by gzip, xz, zstd or bzip2"
+    )]
     Unsupported {
         /// What it is.
         content: Content,
@@ -133,35 +160,42 @@ pub enum FormatRefused {
 struct Mark {
     offset_bytes: usize,
     bytes: &'static [u8],
-    name: &'static str,
+    content: Content,
 }
 
-const fn mark(offset_bytes: usize, bytes: &'static [u8], name: &'static str) -> Mark {
-    Mark { offset_bytes, bytes, name }
+const fn mark(offset_bytes: usize, bytes: &'static [u8], content: Content) -> Mark {
+    Mark { offset_bytes, bytes, content }
 }
 
-/// What is recognised to be refused by name. Preparing it as raw would put a container's bytes on
-/// a disk and find out at boot.
-const FOREIGN: [Mark; 19] = [
-    mark(0, b"QFI\xfb\0\0\0\x01", "a qcow version 1 image"),
-    mark(0, b"QED\0", "a QED image"),
-    mark(0, b"KDMV", "a VMDK image"),
-    mark(0, b"COWD", "a VMDK image (ESX sparse)"),
-    mark(0, b"# Disk DescriptorFile", "a VMDK descriptor"),
-    mark(0, b"vhdxfile", "a VHDX image"),
-    mark(0, b"conectix", "a VHD image"),
-    mark(0x40, b"\x7f\x10\xda\xbe", "a VDI image"),
-    mark(0, b"LUKS\xba\xbe", "a LUKS-encrypted volume"),
-    mark(0, b"WithoutFreeSpace", "a Parallels image"),
-    mark(0, b"WithouFreSpacExt", "a Parallels image"),
-    mark(0, b"\x1f\x8b", "gzip-compressed"),
-    mark(0, b"\xfd7zXZ\0", "xz-compressed"),
-    mark(0, b"\x28\xb5\x2f\xfd", "zstd-compressed"),
-    mark(0, b"BZh", "bzip2-compressed"),
-    mark(0, b"\x04\x22\x4d\x18", "lz4-compressed"),
-    mark(0, b"PK\x03\x04", "a zip archive"),
-    mark(257, b"ustar", "a tar archive"),
-    mark(0, b"<!DOCTYPE", "an HTML page"),
+const fn foreign(offset_bytes: usize, bytes: &'static [u8], name: &'static str) -> Mark {
+    mark(offset_bytes, bytes, Content::Foreign(name))
+}
+
+/// What is recognised; of two marks that fit, the first counts. Foreign ones are refused by name:
+/// preparing them as raw would put a container's bytes on a disk and find out at boot.
+const MARKS: [Mark; 22] = [
+    foreign(0, b"QFI\xfb\0\0\0\x01", "a qcow version 1 image"),
+    mark(0, b"QFI\xfb", Content::Image(DiskFormat::Qcow2)),
+    mark(0, b"KDMV", Content::Image(DiskFormat::Vmdk)),
+    mark(0, b"vhdxfile", Content::Image(DiskFormat::Vhdx)),
+    mark(0, b"conectix", Content::Image(DiskFormat::Vhd)),
+    mark(0x40, b"\x7f\x10\xda\xbe", Content::Image(DiskFormat::Vdi)),
+    mark(0, b"\x1f\x8b", Content::Compressed(Compression::Gzip)),
+    mark(0, b"\xfd7zXZ\0", Content::Compressed(Compression::Xz)),
+    mark(0, b"\x28\xb5\x2f\xfd", Content::Compressed(Compression::Zstd)),
+    mark(0, b"BZh", Content::Compressed(Compression::Bzip2)),
+    foreign(0, b"QED\0", "a QED image"),
+    foreign(0, b"COWD", "a VMDK image (ESX sparse)"),
+    foreign(0, b"# Disk DescriptorFile", "a VMDK descriptor, whose data is in other files"),
+    foreign(0, b"LUKS\xba\xbe", "a LUKS-encrypted volume"),
+    foreign(0, b"WithoutFreeSpace", "a Parallels image"),
+    foreign(0, b"WithouFreSpacExt", "a Parallels image"),
+    foreign(0, b"\x04\x22\x4d\x18", "lz4-compressed"),
+    foreign(0, b"PK\x03\x04", "a zip archive"),
+    foreign(257, b"ustar", "a tar archive"),
+    foreign(0, b"<!DOCTYPE", "an HTML page"),
+    foreign(0, b"<!doctype", "an HTML page"),
+    foreign(0, b"<html", "an HTML page"),
 ];
 
 /// Recognises a source by its first [`PROBE_BYTES`] (or all of it, if it is shorter).
@@ -169,11 +203,8 @@ pub fn probe(start: &[u8]) -> Content {
     let has = |offset_bytes: usize, bytes: &[u8]| {
         start.get(offset_bytes..).is_some_and(|rest| rest.starts_with(bytes))
     };
-    if let Some(mark) = FOREIGN.iter().find(|mark| has(mark.offset_bytes, mark.bytes)) {
-        return Content::Foreign(mark.name);
-    }
-    if has(0, b"QFI\xfb") {
-        return Content::Qcow2;
+    if let Some(mark) = MARKS.iter().find(|mark| has(mark.offset_bytes, mark.bytes)) {
+        return mark.content;
     }
     if has(0x8001, b"CD001") {
         return Content::Iso;
@@ -196,14 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn every_format_is_recognised_by_its_mark_and_foreign_ones_are_refused_by_name() {
-        for mark in &FOREIGN {
+    fn every_mark_is_recognised_and_foreign_ones_are_refused_by_name() {
+        for mark in &MARKS {
             let content = probe(&with(mark.offset_bytes, mark.bytes));
-            assert_eq!(content, Content::Foreign(mark.name));
-            let refused = content.check(None).unwrap_err().to_string();
-            assert!(refused.contains(mark.name), "{refused}");
+            assert_eq!(content, mark.content);
+            if let Content::Foreign(name) = content {
+                let refused = content.check(None).unwrap_err().to_string();
+                assert!(refused.contains(name), "{refused}");
+            }
         }
-        assert_eq!(probe(&with(0, b"QFI\xfb\0\0\0\x03")), Content::Qcow2);
         assert_eq!(probe(&with(0x8001, b"CD001")), Content::Iso);
         assert_eq!(probe(&with(512, b"EFI PART")), Content::Gpt);
         assert_eq!(probe(&with(4096, b"EFI PART")), Content::Gpt);
@@ -214,18 +246,32 @@ mod tests {
 
     #[test]
     fn a_declaration_must_be_true() {
-        for content in [Content::Gpt, Content::Mbr, Content::Iso, Content::Plain] {
-            assert_eq!(content.check(None), Ok(DiskFormat::Raw));
-            assert_eq!(content.check(Some(DiskFormat::Raw)), Ok(DiskFormat::Raw));
-            let declared = DiskFormat::Qcow2;
-            assert_eq!(
-                content.check(Some(declared)),
-                Err(FormatRefused::Mismatch { declared, content })
-            );
+        let raw = [Content::Gpt, Content::Mbr, Content::Iso, Content::Plain];
+        let images = DiskFormat::ALL.map(|format| (Content::Image(format), format));
+        let contents = raw.map(|content| (content, DiskFormat::Raw)).into_iter();
+        for (content, found) in contents.chain(images.into_iter().skip(1)) {
+            assert_eq!(content.check(None), Ok(found));
+            for declared in DiskFormat::ALL {
+                let may_be_fixed_vhd = found == DiskFormat::Raw && declared == DiskFormat::Vhd;
+                let expected = match declared {
+                    declared if declared == found || may_be_fixed_vhd => Ok(declared),
+                    declared => Err(FormatRefused::Mismatch { declared, content }),
+                };
+                assert_eq!(content.check(Some(declared)), expected, "{content} as {declared}");
+            }
         }
-        let refused = Content::Qcow2.check(Some(DiskFormat::Raw)).unwrap_err().to_string();
+        let qcow2 = Content::Image(DiskFormat::Qcow2);
+        let refused = qcow2.check(Some(DiskFormat::Raw)).unwrap_err().to_string();
         assert!(refused.contains("`raw`") && refused.contains("qcow2"), "{refused}");
-        assert_eq!("GPT".parse(), Ok(DiskFormat::Raw));
-        assert!("vmdk".parse::<DiskFormat>().is_err());
+    }
+
+    #[test]
+    fn formats_have_the_names_that_users_know() {
+        for format in DiskFormat::ALL {
+            assert_eq!(format.name().to_ascii_uppercase().parse(), Ok(format));
+        }
+        assert_eq!(("GPT".parse(), "vpc".parse()), (Ok(DiskFormat::Raw), Ok(DiskFormat::Vhd)));
+        let unknown = "qed".parse::<DiskFormat>().unwrap_err().to_string();
+        assert!(DiskFormat::ALL.iter().all(|format| unknown.contains(format.name())), "{unknown}");
     }
 }

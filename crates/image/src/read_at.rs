@@ -1,10 +1,8 @@
 //! Source images as files that are read at random.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-
-use crate::pack::{RawBytes, RawSource};
 
 /// A source image of known length that several threads read at any place.
 pub trait ReadAt: Sync {
@@ -66,42 +64,26 @@ impl<S: ReadAt + ?Sized> ReadAt for &S {
     }
 }
 
-/// A source whose bytes are the raw image.
+/// A source read from its beginning to its end.
 #[derive(Debug)]
-pub struct RawImage<S> {
+pub struct SequentialReader<S> {
     source: S,
-    raw_bytes: u64,
+    position_bytes: u64,
 }
 
-impl<S: ReadAt> RawImage<S> {
-    /// The raw image that `source` is, unless it is larger than `max_raw_bytes`.
-    pub fn open(source: S, max_raw_bytes: u64) -> Result<Self, RawTooLarge> {
-        let raw_bytes = source.source_bytes();
-        if raw_bytes > max_raw_bytes {
-            return Err(RawTooLarge { raw_bytes, limit_bytes: max_raw_bytes });
-        }
-        Ok(Self { source, raw_bytes })
+impl<S: ReadAt> SequentialReader<S> {
+    /// A reader that stands at the source's beginning.
+    pub fn new(source: S) -> Self {
+        Self { source, position_bytes: 0 }
     }
 }
 
-/// A raw image larger than the reader allows.
-#[derive(Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the raw image has {raw_bytes} bytes, the limit is {limit_bytes}")]
-pub struct RawTooLarge {
-    /// Its length.
-    pub raw_bytes: u64,
-    /// What is allowed.
-    pub limit_bytes: u64,
-}
-
-impl<S: ReadAt> RawSource for RawImage<S> {
-    type Error = io::Error;
-
-    fn raw_bytes(&self) -> u64 {
-        self.raw_bytes
-    }
-
-    fn read(&self, offset_bytes: u64, into: &mut [u8]) -> io::Result<RawBytes> {
-        self.source.read_exact_at(offset_bytes, into).map(|()| RawBytes::Data)
+impl<S: ReadAt> Read for SequentialReader<S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let rest_bytes = self.source.source_bytes().saturating_sub(self.position_bytes);
+        let bytes = rest_bytes.min(into.len() as u64) as usize;
+        self.source.read_exact_at(self.position_bytes, &mut into[..bytes])?;
+        self.position_bytes += bytes as u64;
+        Ok(bytes)
     }
 }

@@ -7,12 +7,14 @@ use std::io::{self, Cursor, Write};
 use std::num::NonZeroUsize;
 use std::process::Command;
 
+use bessemer_image::SourceFile;
 use bessemer_image::digest::{Algorithm, Hasher};
+use bessemer_image::disk::Disk;
+use bessemer_image::format::DiskFormat;
 use bessemer_image::pack::{
     CHUNK_BYTES, ChunkDecoder, ChunkEncoder, ChunkIndex, Manifest, PackOptions, Packed, Refusal,
     SequentialSource, WritePackError, write_pack,
 };
-use bessemer_image::{RawImage, SourceFile};
 
 const LEVEL: i32 = 1;
 
@@ -42,7 +44,7 @@ fn raw_image(chunks: usize) -> Vec<u8> {
 
 fn pack(raw: &[u8], workers: usize) -> (Packed, Vec<u8>) {
     let mut pack = Vec::new();
-    let source = SequentialSource::new(raw, raw.len() as u64);
+    let source = SequentialSource::new(raw, Some(raw.len() as u64));
     let packed = write_pack(&source, &mut pack, &options(workers), |_| {}).unwrap();
     (packed, pack)
 }
@@ -174,17 +176,36 @@ impl Write for FullDisk {
 #[test]
 fn a_full_disk_ends_the_work_with_that_error() {
     let raw = raw_image(30);
-    let source = SequentialSource::new(raw.as_slice(), raw.len() as u64);
+    let source = SequentialSource::new(raw.as_slice(), Some(raw.len() as u64));
     let mut disk = FullDisk { left: CHUNK_BYTES * 3 };
     let error = write_pack(&source, &mut disk, &options(4), |_| {}).unwrap_err();
     let WritePackError::Write { source, .. } = error else { panic!("{error}") };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
 }
 
+/// A stream whose length nobody knows ends where it ends: within a chunk, at its end, or at once.
+#[test]
+fn a_stream_of_unknown_length_becomes_the_same_pack() {
+    let raw = raw_image(9);
+    for bytes in [raw.len(), 9 * CHUNK_BYTES, 5 * CHUNK_BYTES, 1, 0] {
+        for workers in [1, 4] {
+            let (known, known_pack) = pack(&raw[..bytes], workers);
+            let source = SequentialSource::new(&raw[..bytes], None);
+            let (mut pack, mut seen) = (Vec::new(), Vec::new());
+            let packed =
+                write_pack(&source, &mut pack, &options(workers), |done| seen.push(done)).unwrap();
+            assert_eq!(packed.manifest.digest(), known.manifest.digest(), "{bytes}");
+            assert_eq!(packed.raw_digest, known.raw_digest, "{bytes}");
+            assert!(pack == known_pack, "{bytes}");
+            assert_eq!(seen.last().copied().unwrap_or_default(), bytes as u64);
+        }
+    }
+}
+
 #[test]
 fn a_stream_that_ends_early_is_the_error_of_the_first_missing_byte() {
     let raw = raw_image(10);
-    let source = SequentialSource::new(&raw[..4 * CHUNK_BYTES + 5], raw.len() as u64);
+    let source = SequentialSource::new(&raw[..4 * CHUNK_BYTES + 5], Some(raw.len() as u64));
     let error = write_pack(&source, &mut Vec::new(), &options(4), |_| {}).unwrap_err();
     let WritePackError::Read { offset_bytes, source } = error else { panic!("{error}") };
     assert_eq!(offset_bytes, 4 * CHUNK_BYTES as u64);
@@ -199,8 +220,8 @@ fn a_file_is_a_source_and_progress_reaches_its_length() {
     let mut seen = Vec::new();
     let mut written = Cursor::new(Vec::new());
     let file = SourceFile::new(File::open(&path).unwrap()).unwrap();
-    let file = RawImage::open(file, u64::MAX).unwrap();
-    let packed = write_pack(&file, &mut written, &options(2), |done| seen.push(done)).unwrap();
+    let disk = Disk::open(DiskFormat::Raw, file, u64::MAX).unwrap();
+    let packed = write_pack(&disk, &mut written, &options(2), |done| seen.push(done)).unwrap();
     assert_eq!(seen.len(), 5);
     assert!(seen.is_sorted());
     assert_eq!(seen.last(), Some(&(raw.len() as u64)));

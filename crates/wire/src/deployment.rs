@@ -258,7 +258,7 @@ mod tests {
                 "os_hash_algo",
                 "crc32",
             ),
-            (|image| image.disk_format = "vmdk".into(), "disk_format", "vmdk"),
+            (|image| image.disk_format = "qed".into(), "disk_format", "qed"),
             (|image| image.image_type = "partition".into(), "image_type", "partition"),
         ];
         for (change, field, value) in cases {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 
+use bessemer_image::compression::Compression;
 use bessemer_image::digest::Digest;
+use bessemer_image::disk::{DiskError, DiskFault};
 use bessemer_image::format::FormatRefused;
 use bessemer_image::pack::WritePackError;
-use bessemer_image::qcow2::Qcow2Error;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -31,8 +32,14 @@ pub enum PrepareError {
     #[error("source `{source_url}`: {refused}; correct image.disk_format or convert the source")]
     Format { source_url: String, refused: FormatRefused },
     #[error("source `{source_url}`: {error}")]
-    Qcow2 { source_url: String, error: Qcow2Error },
-    #[error("source `{source_url}` takes {image_bytes} bytes, max_image_bytes is {limit_bytes}")]
+    Disk { source_url: String, error: DiskError },
+    #[error(
+        "source `{source_url}` is damaged: its {compression} stream does not unpack: {message}"
+    )]
+    NotUnpacked { source_url: String, compression: Compression, message: String },
+    #[error(
+        "source `{source_url}` takes at least {image_bytes} bytes, max_image_bytes is {limit_bytes}"
+    )]
     TooLarge { source_url: String, image_bytes: u64, limit_bytes: u64 },
     #[error("source `{source_url}` is truncated: {message}")]
     Truncated { source_url: String, message: String },
@@ -75,7 +82,8 @@ impl PrepareError {
                 FormatRefused::Mismatch { .. } => "IMAGE_FORMAT_MISMATCH",
                 FormatRefused::Unsupported { .. } => "IMAGE_FORMAT_UNSUPPORTED",
             },
-            Self::Qcow2 { error, .. } => qcow2_reason(error),
+            Self::Disk { error, .. } => disk_reason(&error.fault),
+            Self::NotUnpacked { .. } => "IMAGE_MALFORMED",
             Self::TooLarge { .. } => "IMAGE_TOO_LARGE",
             Self::Truncated { .. } => "IMAGE_TRUNCATED",
             Self::SourceUnreachable { .. } => "IMAGE_SOURCE_UNREACHABLE",
@@ -95,7 +103,8 @@ impl PrepareError {
             | Self::ChecksumInvalid { .. } => Code::InvalidArgument,
             Self::ChecksumMismatch { .. }
             | Self::Format { .. }
-            | Self::Qcow2 { .. }
+            | Self::Disk { .. }
+            | Self::NotUnpacked { .. }
             | Self::TooLarge { .. }
             | Self::Truncated { .. }
             | Self::SourceRefused { .. } => Code::FailedPrecondition,
@@ -116,7 +125,8 @@ impl PrepareError {
                 Some("image.disk_format")
             }
             Self::Format { .. }
-            | Self::Qcow2 { .. }
+            | Self::Disk { .. }
+            | Self::NotUnpacked { .. }
             | Self::TooLarge { .. }
             | Self::Truncated { .. }
             | Self::SourceUnreachable { .. }
@@ -135,7 +145,8 @@ impl PrepareError {
                 declared.to_string()
             }
             Self::Format { source_url, .. }
-            | Self::Qcow2 { source_url, .. }
+            | Self::Disk { source_url, .. }
+            | Self::NotUnpacked { source_url, .. }
             | Self::TooLarge { source_url, .. }
             | Self::Truncated { source_url, .. }
             | Self::SourceUnreachable { source_url, .. }
@@ -151,14 +162,8 @@ impl PrepareError {
     /// Whether the bytes of the source are to blame, so that its checksum, once known, tells more.
     pub(crate) fn may_be_damage(&self) -> bool {
         match self {
-            Self::Truncated { .. } => true,
-            Self::Qcow2 { error, .. } => matches!(
-                error,
-                Qcow2Error::Truncated { .. }
-                    | Qcow2Error::Malformed { .. }
-                    | Qcow2Error::Decompress { .. }
-                    | Qcow2Error::Read { .. }
-            ),
+            Self::Truncated { .. } | Self::NotUnpacked { .. } => true,
+            Self::Disk { error, .. } => error.fault.may_be_damage(),
             _ => false,
         }
     }
@@ -216,21 +221,26 @@ impl PrepareError {
     }
 }
 
-fn qcow2_reason(error: &Qcow2Error) -> &'static str {
-    match error {
-        Qcow2Error::BackingFile { .. } => "IMAGE_BACKING_FILE",
-        Qcow2Error::ExternalDataFile => "IMAGE_EXTERNAL_DATA_FILE",
-        Qcow2Error::Encrypted { .. } => "IMAGE_ENCRYPTED",
-        Qcow2Error::TooLarge { .. } => "IMAGE_TOO_LARGE",
-        Qcow2Error::Truncated { .. } => "IMAGE_TRUNCATED",
-        Qcow2Error::Read { .. } => "IMAGE_SOURCE_UNREACHABLE",
-        Qcow2Error::NotQcow2
-        | Qcow2Error::Version { .. }
-        | Qcow2Error::Dirty
-        | Qcow2Error::Corrupt
-        | Qcow2Error::UnknownFeatures { .. }
-        | Qcow2Error::UnknownCompression { .. }
-        | Qcow2Error::Malformed { .. }
-        | Qcow2Error::Decompress { .. } => "IMAGE_MALFORMED",
+fn disk_reason(fault: &DiskFault) -> &'static str {
+    match fault {
+        DiskFault::BackingFile { .. } => "IMAGE_BACKING_FILE",
+        DiskFault::ExternalDataFile => "IMAGE_EXTERNAL_DATA_FILE",
+        DiskFault::Encrypted { .. } => "IMAGE_ENCRYPTED",
+        DiskFault::TooLarge { .. } => "IMAGE_TOO_LARGE",
+        DiskFault::Truncated { .. } => "IMAGE_TRUNCATED",
+        DiskFault::Read { error, .. } if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "IMAGE_TRUNCATED"
+        }
+        DiskFault::Read { .. } => "IMAGE_SOURCE_UNREACHABLE",
+        DiskFault::Kind { .. } => "IMAGE_FORMAT_UNSUPPORTED",
+        DiskFault::NoMark
+        | DiskFault::Version { .. }
+        | DiskFault::Dirty
+        | DiskFault::Corrupt
+        | DiskFault::UnknownFeatures { .. }
+        | DiskFault::UnknownFeature { .. }
+        | DiskFault::UnknownCompression { .. }
+        | DiskFault::Malformed { .. }
+        | DiskFault::Unpack { .. } => "IMAGE_MALFORMED",
     }
 }

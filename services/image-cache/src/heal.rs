@@ -12,17 +12,17 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bessemer_image::digest::Digest;
-use bessemer_image::format::DiskFormat;
+use bessemer_image::disk::Disk;
+use bessemer_image::format::{DiskFormat, PROBE_BYTES};
 use bessemer_image::pack::{ChunkEncoder, Manifest, ManifestDigest, RawBytes, RawSource};
-use bessemer_image::qcow2::Qcow2;
-use bessemer_image::{RawImage, SourceFile};
+use bessemer_image::{ReadAt, SourceFile};
 
 use crate::cache::Shared;
 use crate::catalogue::{Entry, Key};
 use crate::durable;
 use crate::error::PrepareError;
 use crate::fetch::open_local;
-use crate::prepare::{Preparation, Progress, download_whole};
+use crate::prepare::{Preparation, Progress, SourceKind, download_whole};
 use crate::request::{Request, Source};
 
 /// Images whose healing failed and that are remembered, so that agents learn the reason. They are
@@ -158,64 +158,79 @@ async fn heal(shared: &Arc<Shared>, id: ManifestDigest, entry: &Entry) -> Result
             source
         }
     };
-    let (shared, entry) = (Arc::clone(shared), entry.clone());
-    tokio::task::spawn_blocking(move || heal_from(&shared, id, &entry, source))
+    let entry = entry.clone();
+    tokio::task::spawn_blocking(move || heal_from(&preparation, id, &entry, source))
         .await
         .map_err(|_| PrepareError::Lost)?
 }
 
 fn heal_from(
-    shared: &Shared,
+    preparation: &Preparation,
     id: ManifestDigest,
     entry: &Entry,
     source: File,
 ) -> Result<usize, HealError> {
-    let source = SourceFile::new(source)?;
-    let limit_bytes = shared.config.max_image_bytes;
+    let shared = &preparation.shared;
     let manifest = shared.manifests.get(id, &shared.layout.manifest(id))?;
     let pack = File::options().read(true).write(true).open(shared.layout.pack(id))?;
-    let level = entry.compression_level;
-    if entry.source_format == DiskFormat::Qcow2.name() {
-        let guest = Qcow2::open(source, limit_bytes).map_err(|error| PrepareError::Qcow2 {
-            source_url: entry.spec.source.clone(),
-            error,
-        })?;
-        return heal_frames(&manifest, &pack, &guest, level);
+    let source = SourceFile::new(source)?;
+    let mut start = vec![0; source.source_bytes().min(PROBE_BYTES as u64) as usize];
+    source.read_exact_at(0, &mut start)?;
+    let frames = Frames { manifest: &manifest, pack: &pack, level: entry.compression_level };
+    match preparation.probe(&start)? {
+        SourceKind::Image(_) => frames.heal(preparation, entry, source),
+        SourceKind::Compressed(compression) => {
+            let expanded = preparation.expand_whole(&source, compression)?;
+            frames.heal(preparation, entry, expanded)
+        }
     }
-    let raw = RawImage::open(source, limit_bytes).map_err(io::Error::other)?;
-    heal_frames(&manifest, &pack, &raw, level)
 }
 
-/// Looks at every frame, for damage seldom comes alone.
-fn heal_frames<R: RawSource>(
-    manifest: &Manifest,
-    pack: &File,
-    source: &R,
+/// The frames of a pack.
+struct Frames<'a> {
+    manifest: &'a Manifest,
+    pack: &'a File,
     level: i32,
-) -> Result<usize, HealError> {
-    if source.raw_bytes() != manifest.raw_bytes() {
-        return Err(HealError::Different { index: 0 });
-    }
-    let mut encoder = ChunkEncoder::new(level).map_err(io::Error::other)?;
-    let mut healed = 0;
-    for chunk in manifest.chunks() {
-        let mut frame = vec![0; chunk.frame_bytes];
-        let read = pack.read_exact_at(&mut frame, chunk.frame_offset_bytes);
-        if read.is_ok() && manifest.verify_frame(chunk.index, &frame).is_ok() {
-            continue;
+}
+
+impl Frames<'_> {
+    /// Looks at every frame, for damage seldom comes alone, and makes damaged ones again from the
+    /// image. Answers how many.
+    fn heal(
+        &self,
+        preparation: &Preparation,
+        entry: &Entry,
+        image: impl ReadAt,
+    ) -> Result<usize, HealError> {
+        let Self { manifest, pack, level } = *self;
+        let format: DiskFormat = entry.source_format.parse().map_err(io::Error::other)?;
+        let limit_bytes = preparation.shared.config.max_image_bytes;
+        let disk = Disk::open(format, image, limit_bytes)
+            .map_err(|error| PrepareError::Disk { source_url: entry.spec.source.clone(), error })?;
+        if disk.virtual_bytes() != manifest.raw_bytes() {
+            return Err(HealError::Different { index: 0 });
         }
-        let different = || HealError::Different { index: chunk.index.0 };
-        let mut raw = vec![0; chunk.raw_bytes];
-        let found = source.read(chunk.index.raw_offset_bytes(), &mut raw).map_err(|error| {
-            tracing::warn!(%error, "source cannot be read");
-            different()
-        })?;
-        // What is said to be zero was not written to the buffer, which is zero.
-        debug_assert!(found != RawBytes::Zero || raw.iter().all(|&byte| byte == 0));
-        let again = encoder.encode_again(&chunk, &raw).map_err(io::Error::other)?;
-        pack.write_all_at(&again.ok_or_else(different)?, chunk.frame_offset_bytes)?;
-        healed += 1;
+        let mut encoder = ChunkEncoder::new(level).map_err(io::Error::other)?;
+        let mut healed = 0;
+        for chunk in manifest.chunks() {
+            let mut frame = vec![0; chunk.frame_bytes];
+            let read = pack.read_exact_at(&mut frame, chunk.frame_offset_bytes);
+            if read.is_ok() && manifest.verify_frame(chunk.index, &frame).is_ok() {
+                continue;
+            }
+            let different = || HealError::Different { index: chunk.index.0 };
+            let mut raw = vec![0; chunk.raw_bytes];
+            let found = disk.read(chunk.index.raw_offset_bytes(), &mut raw).map_err(|error| {
+                tracing::warn!(%error, "source cannot be read");
+                different()
+            })?;
+            // What is said to be zero was not written to the buffer, which is zero.
+            debug_assert!(found != RawBytes::Zero || raw.iter().all(|&byte| byte == 0));
+            let again = encoder.encode_again(&chunk, &raw).map_err(io::Error::other)?;
+            pack.write_all_at(&again.ok_or_else(different)?, chunk.frame_offset_bytes)?;
+            healed += 1;
+        }
+        pack.sync_all()?;
+        Ok(healed)
     }
-    pack.sync_all()?;
-    Ok(healed)
 }

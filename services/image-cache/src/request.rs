@@ -257,7 +257,7 @@ mod tests {
             (|s| s.checksum = "file:///sums".into(), "IMAGE_CHECKSUM_INVALID", "image.checksum"),
             (|s| s.checksum = "a".repeat(32), "IMAGE_CHECKSUM_INVALID", "image.checksum"),
             (|s| s.os_hash_algo = "sha512".into(), "IMAGE_CHECKSUM_INVALID", "image.os_hash_value"),
-            (|s| s.disk_format = "vmdk".into(), "INVALID_FIELD", "image.disk_format"),
+            (|s| s.disk_format = "qed".into(), "INVALID_FIELD", "image.disk_format"),
             (|s| s.image_type = "partition".into(), "INVALID_FIELD", "image.image_type"),
         ];
         for (change, reason, field) in cases {

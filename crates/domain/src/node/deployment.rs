@@ -118,15 +118,33 @@ pub enum DiskFormat {
     Raw,
     /// QEMU's copy-on-write format, version 2 or 3.
     Qcow2,
+    /// VMware's format, as one file.
+    Vmdk,
+    /// Microsoft's first format; QEMU's `vpc`.
+    Vhd,
+    /// Microsoft's second format.
+    Vhdx,
+    /// VirtualBox's format.
+    Vdi,
 }
 
 impl DiskFormat {
+    const ALL: [Self; 6] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Vhd, Self::Vhdx, Self::Vdi];
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.as_str() == text)
+    }
+
     /// Its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -244,11 +262,10 @@ impl ImageSpec {
         }
         let disk_format = match input.disk_format {
             "" => None,
-            "raw" => Some(DiskFormat::Raw),
-            "qcow2" => Some(DiskFormat::Qcow2),
-            other => {
-                return Err(Invalid::new("disk_format", other, "is neither `raw` nor `qcow2`"));
-            }
+            text => Some(DiskFormat::parse(text).ok_or_else(|| {
+                let formats = DiskFormat::ALL.map(DiskFormat::as_str).join(", ");
+                Invalid::new("disk_format", text, format!("is not one of {formats}"))
+            })?),
         };
         let checksum = parse_checksum(input)?;
         if checksum.is_none() && !source.starts_with("file://") {

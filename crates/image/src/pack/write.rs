@@ -72,7 +72,7 @@ pub fn write_pack<S: RawSource>(
     progress: impl FnMut(u64),
 ) -> Result<Packed, WritePackError<S::Error>> {
     let raw_bytes = source.raw_bytes();
-    if raw_bytes > MAX_RAW_BYTES {
+    if let Some(raw_bytes) = raw_bytes.filter(|&raw_bytes| raw_bytes > MAX_RAW_BYTES) {
         return Err(WritePackError::TooLarge { raw_bytes });
     }
     let encode_failed = |source| WritePackError::Encode { index: ChunkIndex(0), source };
@@ -84,7 +84,7 @@ pub fn write_pack<S: RawSource>(
         let _ = free_sender.send(Slot::new());
     }
     let claims = Claims {
-        chunk_count: raw_bytes.div_ceil(CHUNK_BYTES as u64),
+        chunk_count: raw_bytes.map(|raw_bytes| raw_bytes.div_ceil(CHUNK_BYTES as u64)),
         next: Mutex::new((free, 0)),
         stopped: AtomicBool::new(false),
     };
@@ -99,14 +99,15 @@ pub fn write_pack<S: RawSource>(
             scope.spawn(move || work(source, claims, options.level, &finished));
         }
         drop(finished_sender);
-        let mut order = InOrder { pack, zero: &zero, offset_bytes: 0, entries: Vec::new() };
-        let written = order.write_all(raw_bytes, &finished, &hash_sender, progress);
+        let mut order =
+            InOrder { pack, zero: &zero, offset_bytes: 0, raw_bytes: 0, entries: Vec::new() };
+        let written = order.write_all(claims.chunk_count, &finished, &hash_sender, progress);
         claims.stopped.store(true, Ordering::Relaxed);
         drop(hash_sender);
         drop(finished);
         let raw_digest = digest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written?;
-        let manifest = order.finish(raw_bytes)?;
+        let manifest = order.finish()?;
         Ok(Packed { manifest, raw_digest })
     })
 }
@@ -139,7 +140,9 @@ impl ZeroChunk {
 
 /// Gives each chunk to one worker, in order, with a slot for it.
 struct Claims {
-    chunk_count: u64,
+    /// Nothing while the image's length is unknown: then chunks are handed out until the writer
+    /// has met the end.
+    chunk_count: Option<u64>,
     next: Mutex<(Receiver<Slot>, u64)>,
     stopped: AtomicBool,
 }
@@ -147,7 +150,7 @@ struct Claims {
 impl Claims {
     fn next(&self) -> Option<(ChunkIndex, Slot)> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.stopped.load(Ordering::Relaxed) || next.1 == self.chunk_count {
+        if self.stopped.load(Ordering::Relaxed) || Some(next.1) == self.chunk_count {
             return None;
         }
         let slot = next.0.recv().ok()?;
@@ -163,6 +166,8 @@ enum Encoded {
     Zero,
     /// The slot holds the raw bytes and the frame.
     Data { entry: Entry, raw_bytes: usize },
+    /// The image ended before this chunk.
+    Nothing,
 }
 
 enum Failure<E> {
@@ -218,9 +223,15 @@ fn encode_chunk<S: RawSource>(
     slot: &mut Slot,
 ) -> Result<Encoded, Failure<S::Error>> {
     let offset_bytes = index.raw_offset_bytes();
-    let raw_bytes = (source.raw_bytes() - offset_bytes).min(CHUNK_BYTES as u64) as usize;
+    let rest_bytes = source.raw_bytes().map_or(u64::MAX, |raw_bytes| raw_bytes - offset_bytes);
+    let wanted_bytes = rest_bytes.min(CHUNK_BYTES as u64) as usize;
+    let read = source.read(offset_bytes, &mut slot.raw[..wanted_bytes]).map_err(Failure::Read)?;
+    let raw_bytes = match read {
+        RawBytes::Zero | RawBytes::Data => wanted_bytes,
+        RawBytes::End { bytes: 0 } => return Ok(Encoded::Nothing),
+        RawBytes::End { bytes } => bytes,
+    };
     let raw = &mut slot.raw[..raw_bytes];
-    let read = source.read(offset_bytes, raw).map_err(Failure::Read)?;
     if raw_bytes == CHUNK_BYTES && (read == RawBytes::Zero || raw == ZEROS) {
         return Ok(Encoded::Zero);
     }
@@ -251,6 +262,7 @@ fn hash_in_order(
         match encoded {
             Encoded::Zero => hasher.update(&ZEROS),
             Encoded::Data { raw_bytes, .. } => hasher.update(&slot.raw[..raw_bytes]),
+            Encoded::Nothing => {}
         }
         // Nobody wants it after the last chunk.
         let _ = free.send(slot);
@@ -263,20 +275,21 @@ struct InOrder<'a, W> {
     pack: &'a mut W,
     zero: &'a ZeroChunk,
     offset_bytes: u64,
+    raw_bytes: u64,
     entries: Vec<Entry>,
 }
 
 impl<W: Write> InOrder<'_, W> {
     fn write_all<E: std::error::Error + 'static>(
         &mut self,
-        raw_bytes: u64,
+        chunk_count: Option<u64>,
         finished: &Receiver<Finished<E>>,
         to_hash: &SyncSender<ToHash>,
         mut progress: impl FnMut(u64),
     ) -> Result<(), WritePackError<E>> {
         // Holds at most one item a slot.
         let mut early = std::collections::BTreeMap::new();
-        for next in 0..raw_bytes.div_ceil(CHUNK_BYTES as u64) {
+        for next in 0..chunk_count.unwrap_or(u64::MAX) {
             let index = ChunkIndex(next);
             let (slot, outcome) = loop {
                 if let Some(arrived) = early.remove(&index) {
@@ -298,24 +311,29 @@ impl<W: Write> InOrder<'_, W> {
                 }
                 None => return Err(WritePackError::WorkerDied { index }),
             };
-            let (entry, frame) = match &encoded {
-                Encoded::Zero => (self.zero.entry, &self.zero.frame),
-                Encoded::Data { entry, .. } => (*entry, &slot.frame),
+            let (entry, frame, chunk_bytes) = match &encoded {
+                Encoded::Zero => (self.zero.entry, &self.zero.frame, CHUNK_BYTES),
+                Encoded::Data { entry, raw_bytes } => (*entry, &slot.frame, *raw_bytes),
+                Encoded::Nothing => break,
             };
+            self.raw_bytes += chunk_bytes as u64;
+            if self.raw_bytes > MAX_RAW_BYTES {
+                return Err(WritePackError::TooLarge { raw_bytes: self.raw_bytes });
+            }
             write_at(self.pack, &mut self.offset_bytes, frame)?;
             self.entries.push(entry);
             // The digest thread lives as long as this sender.
             let _ = to_hash.send(ToHash { slot, encoded });
-            progress(raw_bytes.min(index.next().raw_offset_bytes()));
+            progress(self.raw_bytes);
+            if chunk_bytes < CHUNK_BYTES {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn finish<E: std::error::Error + 'static>(
-        mut self,
-        raw_bytes: u64,
-    ) -> Result<Manifest, WritePackError<E>> {
-        let manifest = Manifest::build(raw_bytes, &self.entries)
+    fn finish<E: std::error::Error + 'static>(mut self) -> Result<Manifest, WritePackError<E>> {
+        let manifest = Manifest::build(self.raw_bytes, &self.entries)
             .map_err(|source| WritePackError::Manifest { source })?;
         write_at(self.pack, &mut self.offset_bytes, &manifest.seek_table())?;
         Ok(manifest)

@@ -38,7 +38,7 @@ impl Cache {
         let options =
             PackOptions { level: 1, raw_algorithm: Algorithm::Sha256, workers: NonZeroUsize::MIN };
         let mut pack = Vec::new();
-        let source = SequentialSource::new(raw, raw.len() as u64);
+        let source = SequentialSource::new(raw, Some(raw.len() as u64));
         let manifest = write_pack(&source, &mut pack, &options, |_| {}).unwrap().manifest;
         let pack_bytes = pack.len();
         let files = Arc::new(Files {

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::thread;
 
+use bessemer_image::ReadAt;
 use bessemer_image::digest::{Algorithm, Digest};
+use bessemer_image::disk::{Disk, DiskError};
 use bessemer_image::format::DiskFormat;
 use bessemer_image::pack::{Manifest, PackOptions, RawSource, write_pack};
-use bessemer_image::qcow2::{Qcow2, Qcow2Error};
-use bessemer_image::{RawImage, ReadAt};
 use tokio_util::sync::CancellationToken;
 
 use super::{Phase, Progress};
@@ -37,20 +37,11 @@ pub(crate) struct Staged {
 }
 
 impl Conversion<'_> {
-    /// Decodes a source and makes its pack.
+    /// Decodes an image and makes its pack.
     pub(crate) fn run(&self, source: impl ReadAt) -> Result<Staged, PrepareError> {
-        match self.format {
-            DiskFormat::Raw => {
-                let raw = RawImage::open(source, self.max_image_bytes)
-                    .map_err(|error| self.too_large(error.raw_bytes))?;
-                self.pack(&raw, |error| self.unreadable(&error))
-            }
-            DiskFormat::Qcow2 => {
-                let guest =
-                    Qcow2::open(source, self.max_image_bytes).map_err(|error| self.qcow2(error))?;
-                self.pack(&guest, |error| self.qcow2(error))
-            }
-        }
+        let disk = Disk::open(self.format, source, self.max_image_bytes)
+            .map_err(|error| self.unreadable(error))?;
+        self.pack(&disk, |error| self.unreadable(error))
     }
 
     /// Makes the pack of a raw image.
@@ -64,7 +55,7 @@ impl Conversion<'_> {
         let mut sink = Sink { file, cancelled: self.cancelled };
         let workers = thread::available_parallelism().map_err(failed)?;
         let options = PackOptions { level: self.level, raw_algorithm: self.raw_algorithm, workers };
-        let total_bytes = raw.raw_bytes();
+        let total_bytes = raw.raw_bytes().unwrap_or_default();
         let packed = write_pack(raw, &mut sink, &options, |done_bytes| {
             self.progress.report(Phase::Converting, done_bytes, total_bytes);
         })
@@ -88,25 +79,8 @@ impl Conversion<'_> {
         file.sync_all()
     }
 
-    pub(crate) fn too_large(&self, image_bytes: u64) -> PrepareError {
-        PrepareError::TooLarge {
-            source_url: self.source_url.to_owned(),
-            image_bytes,
-            limit_bytes: self.max_image_bytes,
-        }
-    }
-
-    fn qcow2(&self, error: Qcow2Error) -> PrepareError {
-        PrepareError::Qcow2 { source_url: self.source_url.to_owned(), error }
-    }
-
-    /// A raw source whose bytes do not come.
-    pub(crate) fn unreadable(&self, error: &io::Error) -> PrepareError {
-        let (source_url, message) = (self.source_url.to_owned(), error.to_string());
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => PrepareError::Truncated { source_url, message },
-            _ => PrepareError::SourceUnreachable { source_url, message },
-        }
+    fn unreadable(&self, error: DiskError) -> PrepareError {
+        PrepareError::Disk { source_url: self.source_url.to_owned(), error }
     }
 }
 

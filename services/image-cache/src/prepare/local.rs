@@ -9,7 +9,7 @@ use bessemer_image::digest::{Digest, Hasher};
 use bessemer_image::format::{DiskFormat, PROBE_BYTES};
 use bessemer_image::{ReadAt as _, SourceFile};
 
-use super::{Converted, Preparation};
+use super::{Converted, Preparation, SourceKind};
 use crate::error::PrepareError;
 use crate::fetch::open_local;
 
@@ -35,26 +35,26 @@ fn convert_file(preparation: &Preparation, path: &Path) -> Result<Converted, Pre
     let source_bytes = source.source_bytes();
     let mut start = vec![0; source_bytes.min(PROBE_BYTES as u64) as usize];
     source.read_exact_at(0, &mut start).map_err(failed)?;
-    let format = preparation.probe(&start)?;
-    let conversion = preparation.conversion(format);
+    let kind = preparation.probe(&start)?;
     // The digest of a raw source is the digest of its raw image, which is computed anyway.
-    let expected = preparation.expected.filter(|_| format != DiskFormat::Raw);
-    let (staged, source_digest) = std::thread::scope(|scope| {
+    let is_raw = kind == SourceKind::Image(DiskFormat::Raw);
+    let expected = preparation.expected.filter(|_| !is_raw);
+    let (converted, source_digest) = std::thread::scope(|scope| {
         let digest = expected.map(|expected| {
             scope.spawn(move || hash_file(&again, Hasher::new(expected.algorithm())))
         });
-        let staged = conversion.run(&source);
+        let converted = preparation.convert(&source, kind);
         let digest = digest.map(|digest| digest.join().map_err(|_| PrepareError::Lost));
-        (staged, digest)
+        (converted, digest)
     });
     // What a wrong digest explains is told as a wrong digest.
     if let Some(digest) = source_digest
-        && staged.as_ref().err().is_none_or(PrepareError::may_be_damage)
+        && converted.as_ref().err().is_none_or(PrepareError::may_be_damage)
     {
         preparation.check_digest(digest?.map_err(failed)?)?;
     }
-    let staged = staged?;
-    if format == DiskFormat::Raw && preparation.expected.is_some() {
+    let (staged, format) = converted?;
+    if is_raw && preparation.expected.is_some() {
         preparation.check_digest(staged.raw_digest)?;
     }
     Ok(Converted { staged, format, source_bytes })

@@ -1,6 +1,7 @@
 //! Makes prepared images of sources.
 
 mod convert;
+mod expand;
 mod job;
 mod local;
 mod remote;
@@ -8,8 +9,10 @@ mod remote;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bessemer_image::ReadAt;
+use bessemer_image::compression::Compression;
 use bessemer_image::digest::{Algorithm, Digest};
-use bessemer_image::format::{self, DiskFormat};
+use bessemer_image::format::{self, Content, DiskFormat};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use convert::{Conversion, Staged};
@@ -34,6 +37,15 @@ pub(crate) struct Preparation {
     pub(crate) expected: Option<Digest>,
     pub(crate) progress: Progress,
     pub(crate) cancelled: CancellationToken,
+}
+
+/// What a source's bytes are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SourceKind {
+    /// The image itself.
+    Image(DiskFormat),
+    /// The image, compressed as a whole.
+    Compressed(Compression),
 }
 
 /// A source that was converted, before it is published.
@@ -84,22 +96,49 @@ impl Preparation {
         &self.request.spec.source
     }
 
-    /// The format of a source that begins with `start`, if it is the declared one.
-    pub(crate) fn probe(&self, start: &[u8]) -> Result<DiskFormat, PrepareError> {
+    /// What a source is that begins with `start`, if it is what was declared and can be prepared.
+    pub(crate) fn probe(&self, start: &[u8]) -> Result<SourceKind, PrepareError> {
+        match format::probe(start) {
+            Content::Compressed(compression) => {
+                tracing::info!(source = self.source_url(), %compression, "source is compressed");
+                Ok(SourceKind::Compressed(compression))
+            }
+            _ => self.image_format(start).map(SourceKind::Image),
+        }
+    }
+
+    /// The format of an image that begins with `start`, if it is the declared one.
+    fn image_format(&self, start: &[u8]) -> Result<DiskFormat, PrepareError> {
         let content = format::probe(start);
-        tracing::info!(source = self.source_url(), %content, "source probed");
+        tracing::info!(source = self.source_url(), %content, "image probed");
         content.check(self.request.declared).map_err(|refused| PrepareError::Format {
             source_url: self.source_url().to_owned(),
             refused,
         })
     }
 
-    pub(crate) fn conversion(&self, format: DiskFormat) -> Conversion<'_> {
+    /// Converts a source that is read at random. Answers the format of its image too.
+    pub(crate) fn convert(
+        &self,
+        source: &(impl ReadAt + Send),
+        kind: SourceKind,
+    ) -> Result<(Staged, DiskFormat), PrepareError> {
+        match kind {
+            SourceKind::Image(format) => {
+                let conversion = self.conversion(format, format == DiskFormat::Raw);
+                Ok((conversion.run(source)?, format))
+            }
+            SourceKind::Compressed(compression) => self.convert_compressed(source, compression),
+        }
+    }
+
+    /// How to convert an image. `is_source`: its raw bytes are those of the source.
+    pub(crate) fn conversion(&self, format: DiskFormat, is_source: bool) -> Conversion<'_> {
         let given = self.expected.map(|digest| digest.algorithm());
         Conversion {
             source_url: self.source_url(),
             format,
-            raw_algorithm: Algorithm::for_raw(given, format == DiskFormat::Raw),
+            raw_algorithm: Algorithm::for_raw(given, is_source),
             max_image_bytes: self.shared.config.max_image_bytes,
             level: self.shared.config.compression_level,
             pack: self.shared.layout.staged(&self.key, STAGED_PACK),

@@ -15,7 +15,7 @@ use bessemer_image::pack::SequentialSource;
 use bytes::{Bytes, BytesMut};
 use url::Url;
 
-use super::{Converted, Phase, Preparation, Staged};
+use super::{Converted, Phase, Preparation, SourceKind, Staged};
 use crate::durable;
 use crate::error::PrepareError;
 use crate::fetch::{Body, Download, GrowingFile};
@@ -32,8 +32,9 @@ pub(super) async fn convert(
     let mut start = Bytes::new();
     if resumed_bytes == 0 {
         start = first_bytes(&mut download).await?;
-        let format = preparation.probe(&start)?;
-        if let (DiskFormat::Raw, Some(total_bytes)) = (format, download.total_bytes()) {
+        let kind = preparation.probe(&start)?;
+        let is_raw = kind == SourceKind::Image(DiskFormat::Raw);
+        if let (true, Some(total_bytes)) = (is_raw, download.total_bytes()) {
             return stream_raw(preparation, download, start, total_bytes).await;
         }
     }
@@ -77,9 +78,9 @@ async fn stream_raw(
 ) -> Result<Converted, PrepareError> {
     let (body, feed) = Body::of(start, download);
     let conversion = preparation.blocking(move |preparation| {
-        let conversion = preparation.conversion(DiskFormat::Raw);
-        let source = SequentialSource::new(body, total_bytes);
-        conversion.pack(&source, |error| conversion.unreadable(&error))
+        let source = SequentialSource::new(body, Some(total_bytes));
+        let conversion = preparation.conversion(DiskFormat::Raw, true);
+        conversion.pack(&source, |error| preparation.cut_short(&error))
     });
     let (fed, staged) = tokio::join!(feed, conversion);
     fed?;
@@ -216,16 +217,22 @@ fn hash_stored(
     }
 }
 
+impl Preparation {
+    /// A source whose bytes do not come: the download tells why.
+    fn cut_short(&self, error: &std::io::Error) -> PrepareError {
+        PrepareError::Truncated {
+            source_url: self.source_url().to_owned(),
+            message: error.to_string(),
+        }
+    }
+}
+
 fn convert_growing(
     preparation: &Preparation,
     growing: &GrowingFile,
 ) -> Result<(Staged, DiskFormat), PrepareError> {
-    let start = growing.start(PROBE_BYTES).map_err(|error| PrepareError::Truncated {
-        source_url: preparation.source_url().to_owned(),
-        message: error.to_string(),
-    })?;
-    let format = preparation.probe(&start)?;
-    Ok((preparation.conversion(format).run(growing)?, format))
+    let start = growing.start(PROBE_BYTES).map_err(|error| preparation.cut_short(&error))?;
+    preparation.convert(growing, preparation.probe(&start)?)
 }
 
 /// Downloads a source again, into `file`, and checks it. For healing.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::client::{Cache, id, spec, wait_for};
-use crate::images::{disk, qcow2, sha256};
+use crate::images::{disk, qcow2, sha256, xz};
 use crate::origin::Origin;
 
 /// Flips bits at several places of an image's pack.
@@ -22,11 +22,13 @@ fn damage(cache: &Cache, id: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_pack_is_healed_from_its_source() {
     let (cache, origin, disk) = (Cache::start().await, Origin::start().await, disk(40));
-    let image = qcow2(&disk, &["-c"]);
-    let remote = origin.put_bytes("disk", &image);
-    let local = cache.local("disk", &image);
-    for source in [remote, local] {
-        let prepared = cache.prepare(spec(&source, &sha256(&image))).await.unwrap();
+    let (plain, packed) = (qcow2(&disk, &["-c"]), xz(&qcow2(&disk, &[])));
+    for (source, content) in [
+        (origin.put_bytes("disk", &plain), &plain),
+        (cache.local("disk", &plain), &plain),
+        (origin.put_bytes("disk.xz", &packed), &packed),
+    ] {
+        let prepared = cache.prepare(spec(&source, &sha256(content))).await.unwrap();
         let (_, whole) = cache.get(id(&prepared), "pack", "").await;
         damage(&cache, id(&prepared));
         let (status, body) = cache.get(id(&prepared), "pack", "").await;

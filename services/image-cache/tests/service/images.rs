@@ -1,5 +1,6 @@
 //! Disks and images to prepare.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -21,13 +22,29 @@ pub(crate) fn disk(seed: u64) -> Vec<u8> {
 
 /// The disk as a qcow2, made by `qemu-img convert` with more options.
 pub(crate) fn qcow2(disk: &[u8], options: &[&str]) -> Vec<u8> {
+    converted(disk, "qcow2", options)
+}
+
+/// The disk as an image of a format, in QEMU's name for it.
+pub(crate) fn converted(disk: &[u8], format: &str, options: &[&str]) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
     std::fs::write(&raw, disk).unwrap();
-    qemu_img(
-        &[&["convert", "-f", "raw", "-O", "qcow2"], options, &[text(&raw), text(&image)]].concat(),
-    );
+    let files = [text(&raw), text(&image)];
+    qemu_img(&[&["convert", "-f", "raw", "-O", format], options, &files].concat());
     std::fs::read(image).unwrap()
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 pub(crate) fn qemu_img(arguments: &[&str]) {

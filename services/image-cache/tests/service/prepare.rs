@@ -4,7 +4,7 @@ use bessemer_proto::v1;
 use bytes::Bytes;
 
 use crate::client::{Cache, id, spec};
-use crate::images::{disk, qcow2, sha256};
+use crate::images::{converted, disk, gzip, qcow2, sha256, xz};
 use crate::origin::{Origin, Served};
 
 /// The image's pack decompresses to the disk, and its raw view is the disk.
@@ -24,17 +24,24 @@ async fn assert_serves(cache: &Cache, image: &v1::Image, disk: &[u8]) {
 async fn every_format_from_http_and_from_files_becomes_the_same_image() {
     let (cache, origin, disk) = (Cache::start().await, Origin::start().await, disk(1));
     let mut ids = Vec::new();
-    for (name, options) in [
-        ("raw", None),
-        ("qcow2", Some(&[] as &[&str])),
-        ("zlib", Some(&["-c"])),
-        ("zstd", Some(&["-c", "-o", "compression_type=zstd"])),
+    let plain = qcow2(&disk, &[]);
+    for (name, format, source) in [
+        ("raw", "raw", disk.clone()),
+        ("raw.gz", "raw", gzip(&disk)),
+        ("raw.zst", "raw", zstd::encode_all(disk.as_slice(), 1).unwrap()),
+        ("plain", "qcow2", plain.clone()),
+        ("plain.gz", "qcow2", gzip(&plain)),
+        ("plain.xz", "qcow2", xz(&plain)),
+        ("zlib", "qcow2", qcow2(&disk, &["-c"])),
+        ("zstd", "qcow2", qcow2(&disk, &["-c", "-o", "compression_type=zstd"])),
+        ("sparse", "vmdk", converted(&disk, "vmdk", &[])),
+        ("stream", "vmdk", converted(&disk, "vmdk", &["-o", "subformat=streamOptimized"])),
+        ("dynamic", "vhd", converted(&disk, "vpc", &["-o", "force_size=on"])),
+        ("vdi", "vdi", converted(&disk, "vdi", &[])),
     ] {
-        let source = options.map_or_else(|| disk.clone(), |options| qcow2(&disk, options));
         let url = origin.put_bytes(name, &source);
         let image = cache.prepare(spec(&url, &sha256(&source))).await.unwrap();
         let resolved = image.resolved.clone().unwrap();
-        let format = if name == "raw" { "raw" } else { "qcow2" };
         assert_eq!((image.name.as_str(), resolved.source_format.as_str()), (name, format));
         assert_eq!(
             (resolved.raw_hash_algo.as_str(), resolved.raw_hash_value),
@@ -51,6 +58,21 @@ async fn every_format_from_http_and_from_files_becomes_the_same_image() {
     }
     ids.dedup();
     assert_eq!(ids.len(), 1, "the same disk has several ids");
+}
+
+/// Its mark is at its end, so it has to be declared; undeclared, it is a raw disk with one more
+/// sector.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_vhd_is_read_as_declared() {
+    let (cache, disk) = (Cache::start().await, disk(12));
+    let source = converted(&disk, "vpc", &["-o", "subformat=fixed,force_size=on"]);
+    let url = cache.local("fixed", &source);
+    for declared in ["vhd", "vpc"] {
+        let mut spec = spec(&url, "");
+        spec.disk_format = declared.to_owned();
+        assert_serves(&cache, &cache.prepare(spec).await.unwrap(), &disk).await;
+    }
+    assert_serves(&cache, &cache.prepare(spec(&url, "")).await.unwrap(), &source).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,21 +100,28 @@ async fn the_raw_digest_follows_ironics_rule() {
     }
 }
 
-/// Each connection breaks after 1 MB; ranges continue where the last one ended.
+/// Each connection breaks after 400 kB; ranges continue where the last one ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_is_cut_is_resumed_where_it_ended() {
+    const CUT_AFTER_BYTES: usize = 400_000;
     let (cache, origin, disk) = (Cache::start().await, Origin::start().await, disk(3));
-    for (name, source) in [("raw", disk.clone()), ("qcow2", qcow2(&disk, &[]))] {
+    let sources = [
+        ("raw", disk.clone()),
+        ("qcow2", qcow2(&disk, &[])),
+        ("qcow2.xz", xz(&qcow2(&disk, &[]))),
+        ("raw.gz", gzip(&disk)),
+    ];
+    for (name, source) in sources {
         for etag in [Some("\"1\""), None] {
             let name = format!("{name}-{}", etag.is_some());
             let content = Bytes::copy_from_slice(&source);
-            let cut_after = Some(1_000_000);
+            let cut_after = Some(CUT_AFTER_BYTES);
             let url = origin.put(&name, Served { content, etag, cut_after, ..Served::default() });
             let image = cache.prepare(spec(&url, &sha256(&source))).await.unwrap();
             assert_serves(&cache, &image, &disk).await;
             let requests = origin.requests(&name);
-            assert_eq!(requests.len(), source.len().div_ceil(1_000_000), "{requests:?}");
-            assert_eq!(requests[1], "bytes=1000000-");
+            assert_eq!(requests.len(), source.len().div_ceil(CUT_AFTER_BYTES), "{requests:?}");
+            assert_eq!(requests[1], format!("bytes={CUT_AFTER_BYTES}-"));
         }
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tonic::Code;
 
 use crate::client::{Cache, error_info, id, spec};
-use crate::images::{disk, qcow2, qemu_img, sha256, text};
+use crate::images::{converted, disk, gzip, qcow2, qemu_img, sha256, text, xz};
 use crate::origin::{Origin, Served};
 
 /// Prepares in vain.
@@ -65,9 +65,41 @@ async fn formats_that_are_not_what_was_declared_or_cannot_be_prepared() {
         assert_refused(&cache, request, Code::FailedPrecondition, reason, "image.disk_format")
             .await;
     }
-    let vmdk = cache.local("vmdk", b"KDMV and so on");
     let reason = "IMAGE_FORMAT_UNSUPPORTED";
-    assert_refused(&cache, spec(&vmdk, ""), Code::FailedPrecondition, reason, "image.source").await;
+    let twice = gzip(&gzip(&disk));
+    let split = converted(&disk, "vmdk", &["-o", "subformat=twoGbMaxExtentSparse"]);
+    for (name, content) in
+        [("qed", b"QED\0 and so on".as_slice()), ("twice", &twice), ("descriptor", &split)]
+    {
+        let request = spec(&cache.local(name, content), "");
+        assert_refused(&cache, request, Code::FailedPrecondition, reason, "image.source").await;
+    }
+}
+
+/// Compressed sources that are no source: damaged with the checksum of the damage, and endless.
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_sources_that_do_not_unpack() {
+    let origin = Origin::start().await;
+    let cache = Cache::start_in(tempfile::tempdir().unwrap(), |config| {
+        config.max_image_bytes = 32 << 20;
+    })
+    .await;
+    let disk = disk(27);
+    let (raw, inside) = (gzip(&disk), xz(&qcow2(&disk, &[])));
+    let mut damaged = inside.clone();
+    damaged[inside.len() / 2] ^= 0x20;
+    let cut = &raw[..raw.len() - 100];
+    let bomb = gzip(&vec![0; 40 << 20]);
+    for (name, content, reason) in [
+        ("damaged", damaged.as_slice(), "IMAGE_MALFORMED"),
+        ("cut", cut, "IMAGE_TRUNCATED"),
+        ("bomb", &bomb, "IMAGE_TOO_LARGE"),
+    ] {
+        for source in [origin.put_bytes(name, content), cache.local(name, content)] {
+            let request = spec(&source, &sha256(content));
+            assert_refused(&cache, request, Code::FailedPrecondition, reason, "image.source").await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

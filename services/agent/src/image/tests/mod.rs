@@ -47,7 +47,7 @@ impl Prepared {
             workers: NonZeroUsize::new(2).unwrap(),
         };
         let mut pack = Vec::new();
-        let source = SequentialSource::new(raw.as_slice(), raw.len() as u64);
+        let source = SequentialSource::new(raw.as_slice(), Some(raw.len() as u64));
         let manifest = write_pack(&source, &mut pack, &options, |_| {}).unwrap().manifest;
         Self { raw, manifest, pack }
     }

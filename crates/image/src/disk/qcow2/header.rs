@@ -1,9 +1,11 @@
 //! The header: everything that decides whether the image can be read at all.
 
-use super::Qcow2Error;
-use super::decompress::Compression;
-use super::table::Geometry;
+use super::entry::Geometry;
 use crate::ReadAt;
+use crate::disk::fields::{be32, be64};
+use crate::disk::layout::read;
+use crate::disk::unpack::Codec;
+use crate::disk::{DiskFault, check_within};
 
 /// Length of a version 2 header; the least a qcow2 file has.
 const V2_BYTES: usize = 72;
@@ -30,7 +32,6 @@ const INCOMPATIBLE_KNOWN: u64 = INCOMPATIBLE_COMPRESSION | INCOMPATIBLE_EXTENDED
 pub(super) struct Header {
     pub(super) virtual_bytes: u64,
     pub(super) geometry: Geometry,
-    pub(super) compression: Compression,
     pub(super) l1_offset_bytes: u64,
     pub(super) l1_entries: u64,
 }
@@ -43,21 +44,16 @@ struct Features {
 }
 
 impl Header {
-    /// Reads the header and refuses every image that is not self-contained or is larger than
-    /// `max_virtual_bytes`.
-    pub(super) fn read(source: &impl ReadAt, max_virtual_bytes: u64) -> Result<Self, Qcow2Error> {
+    /// Reads the header and refuses every image that is not self-contained.
+    pub(super) fn read(source: &dyn ReadAt) -> Result<Self, DiskFault> {
         let source_bytes = source.source_bytes();
         let mut bytes = [0; READ_BYTES];
         let available = (source_bytes.min(READ_BYTES as u64)) as usize;
-        source.read_exact_at(0, &mut bytes[..available]).map_err(|error| Qcow2Error::Read {
-            what: "qcow2 header",
-            offset_bytes: 0,
-            source: error,
-        })?;
+        read(source, "header", 0, &mut bytes[..available])?;
         if bytes[..4] != *b"QFI\xfb" {
-            return Err(Qcow2Error::NotQcow2);
+            return Err(DiskFault::NoMark);
         }
-        let truncated = |needed_bytes: usize| Qcow2Error::Truncated {
+        let truncated = |needed_bytes: usize| DiskFault::Truncated {
             what: "header",
             offset_bytes: 0,
             needed_bytes: needed_bytes as u64,
@@ -71,25 +67,20 @@ impl Header {
             2 => Features::default(),
             3 if available < V3_BYTES => return Err(truncated(V3_BYTES)),
             3 => features(&bytes)?,
-            _ => return Err(Qcow2Error::Version { version }),
+            _ => return Err(DiskFault::Version { version, readable: "2 and 3" }),
         };
         refuse_dependencies(source, &bytes, &features)?;
-        let compression = compression(&features)?;
+        let codec = codec(&features)?;
         let cluster_bits = be32(&bytes, 20);
         if !CLUSTER_BITS.contains(&cluster_bits) {
-            return Err(malformed("cluster_bits", u64::from(cluster_bits)));
+            return Err(DiskFault::malformed("cluster_bits", cluster_bits));
         }
         let extended = features.incompatible & INCOMPATIBLE_EXTENDED_L2 != 0;
-        let geometry = Geometry::try_new(cluster_bits, version, extended)
-            .ok_or_else(|| malformed("cluster_bits with extended L2", u64::from(cluster_bits)))?;
-        let virtual_bytes = be64(&bytes, 24);
-        if virtual_bytes > max_virtual_bytes {
-            return Err(Qcow2Error::TooLarge { virtual_bytes, limit_bytes: max_virtual_bytes });
-        }
+        let geometry = Geometry::try_new(cluster_bits, version, extended, codec)
+            .ok_or_else(|| DiskFault::malformed("cluster_bits with extended L2", cluster_bits))?;
         let header = Self {
-            virtual_bytes,
+            virtual_bytes: be64(&bytes, 24),
             geometry,
-            compression,
             l1_offset_bytes: be64(&bytes, 40),
             l1_entries: u64::from(be32(&bytes, 36)),
         };
@@ -97,23 +88,23 @@ impl Header {
         Ok(header)
     }
 
-    fn check_l1(&self, source_bytes: u64) -> Result<(), Qcow2Error> {
+    fn check_l1(&self, source_bytes: u64) -> Result<(), DiskFault> {
         let l1_bytes = self.l1_entries * 8;
         let needed_entries = self.virtual_bytes.div_ceil(self.geometry.l2_covers_bytes());
         if l1_bytes > MAX_L1_BYTES || self.l1_entries < needed_entries {
-            return Err(malformed("l1_size", self.l1_entries));
+            return Err(DiskFault::malformed("l1_size", self.l1_entries));
         }
         if !self.l1_offset_bytes.is_multiple_of(self.geometry.cluster_bytes()) {
-            return Err(malformed("l1_table_offset", self.l1_offset_bytes));
+            return Err(DiskFault::malformed("l1_table_offset", self.l1_offset_bytes));
         }
         check_within("L1 table", self.l1_offset_bytes, l1_bytes, source_bytes)
     }
 }
 
-fn features(bytes: &[u8; READ_BYTES]) -> Result<Features, Qcow2Error> {
+fn features(bytes: &[u8; READ_BYTES]) -> Result<Features, DiskFault> {
     let header_bytes = be32(bytes, 100);
     if (header_bytes as usize) < V3_BYTES {
-        return Err(malformed("header_length", u64::from(header_bytes)));
+        return Err(DiskFault::malformed("header_length", header_bytes));
     }
     let has_compression_type = header_bytes as usize > V3_BYTES;
     Ok(Features {
@@ -124,37 +115,37 @@ fn features(bytes: &[u8; READ_BYTES]) -> Result<Features, Qcow2Error> {
 
 /// Refuses what makes the guest's bytes depend on anything but this file, by name.
 fn refuse_dependencies(
-    source: &impl ReadAt,
+    source: &dyn ReadAt,
     bytes: &[u8; READ_BYTES],
     features: &Features,
-) -> Result<(), Qcow2Error> {
+) -> Result<(), DiskFault> {
     let backing_offset = be64(bytes, 8);
     if backing_offset != 0 {
         let name = backing_name(source, backing_offset, be32(bytes, 16));
-        return Err(Qcow2Error::BackingFile { name });
+        return Err(DiskFault::BackingFile { name });
     }
     let method = be32(bytes, 32);
     if method != 0 {
-        return Err(Qcow2Error::Encrypted { method });
+        return Err(DiskFault::Encrypted { method });
     }
     let incompatible = features.incompatible;
     if incompatible & INCOMPATIBLE_EXTERNAL_DATA != 0 {
-        return Err(Qcow2Error::ExternalDataFile);
+        return Err(DiskFault::ExternalDataFile);
     }
     if incompatible & INCOMPATIBLE_CORRUPT != 0 {
-        return Err(Qcow2Error::Corrupt);
+        return Err(DiskFault::Corrupt);
     }
     if incompatible & INCOMPATIBLE_DIRTY != 0 {
-        return Err(Qcow2Error::Dirty);
+        return Err(DiskFault::Dirty);
     }
     match incompatible & !INCOMPATIBLE_KNOWN {
         0 => Ok(()),
-        bits => Err(Qcow2Error::UnknownFeatures { bits }),
+        bits => Err(DiskFault::UnknownFeatures { bits }),
     }
 }
 
 /// The backing file's name, for the message only.
-fn backing_name(source: &impl ReadAt, offset_bytes: u64, name_bytes: u32) -> String {
+fn backing_name(source: &dyn ReadAt, offset_bytes: u64, name_bytes: u32) -> String {
     let name_bytes = u64::from(name_bytes).min(MAX_BACKING_NAME_BYTES);
     let mut name = vec![0; name_bytes as usize];
     match source.read_exact_at(offset_bytes, &mut name) {
@@ -163,43 +154,16 @@ fn backing_name(source: &impl ReadAt, offset_bytes: u64, name_bytes: u32) -> Str
     }
 }
 
-fn compression(features: &Features) -> Result<Compression, Qcow2Error> {
+fn codec(features: &Features) -> Result<Codec, DiskFault> {
     let compression_type = features.compression_type;
     let announced = features.incompatible & INCOMPATIBLE_COMPRESSION != 0;
     match compression_type {
         // The bit and the field must agree, or older readers would misread the clusters.
         0 | 1 if (compression_type != 0) != announced => {
-            Err(malformed("compression_type", u64::from(compression_type)))
+            Err(DiskFault::malformed("compression_type", compression_type))
         }
-        0 => Ok(Compression::Zlib),
-        1 => Ok(Compression::Zstd),
-        _ => Err(Qcow2Error::UnknownCompression { compression_type }),
+        0 => Ok(Codec::Deflate),
+        1 => Ok(Codec::Zstd),
+        _ => Err(DiskFault::UnknownCompression { compression_type: compression_type.into() }),
     }
-}
-
-/// Refuses a part of the file that does not lie within it.
-pub(super) fn check_within(
-    what: &'static str,
-    offset_bytes: u64,
-    needed_bytes: u64,
-    source_bytes: u64,
-) -> Result<(), Qcow2Error> {
-    match offset_bytes.checked_add(needed_bytes) {
-        Some(end) if end <= source_bytes => Ok(()),
-        Some(_) | None => {
-            Err(Qcow2Error::Truncated { what, offset_bytes, needed_bytes, source_bytes })
-        }
-    }
-}
-
-fn malformed(what: &'static str, value: u64) -> Qcow2Error {
-    Qcow2Error::Malformed { what, value }
-}
-
-fn be32(bytes: &[u8; READ_BYTES], at: usize) -> u32 {
-    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-fn be64(bytes: &[u8; READ_BYTES], at: usize) -> u64 {
-    u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }

@@ -1,0 +1,11 @@
+//! The readers of disk images against `qemu-img`, and against images that they must refuse.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
+
+mod damage;
+mod qcow2;
+mod sample;
+mod vdi;
+mod vhd;
+mod vhdx;
+mod vmdk;
