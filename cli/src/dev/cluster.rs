@@ -1,6 +1,7 @@
 //! The services of a cluster, composed in one process.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,11 @@ const EPHEMERAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOC
 
 /// Simulated machines boot in milliseconds: an agent that is gone is missed soon.
 const AGENT_LIMITS: AgentLimits = AgentLimits { boot_seconds: 30, silence_seconds: 15 };
+
+/// Agents that write images at once. All of them and the cache share the threads that this process has for blocking
+/// work, 512; an agent takes several for as long as it writes, and as many agents as a production conductor drives would
+/// leave none to read from the cache with.
+const DEPLOYS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(32).expect("is not zero");
 
 /// How long an election and a registration may take on a machine that is busy building.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -101,7 +107,7 @@ impl Cluster {
                 machines_dir: machines_dir(data_dir),
                 agent_program: PathBuf::new(),
             }),
-            concurrency: Concurrency::default(),
+            concurrency: Concurrency { deploys: DEPLOYS_AT_ONCE, ..Concurrency::default() },
             agent: AGENT_LIMITS,
             telemetry: bessemer_runtime::telemetry::Config::default(),
         };
