@@ -1,18 +1,18 @@
 //! `bessemer image`: prepared images.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bessemer_proto::v1::prepare_image_response::Update;
 use bessemer_proto::v1::{
-    GetImageRequest, Image, ImageSpec, ListImagesRequest, PrepareImageRequest, PrepareProgress,
-    ResolvedImage,
+    EvictImageRequest, GetImageRequest, Image, ImageSpec, ListImagesRequest, PinImageRequest,
+    PrepareImageRequest, ResolvedImage, VerifyImageRequest,
 };
 use clap::Subcommand;
 use futures::StreamExt;
 
 use crate::failure::Failure;
 use crate::image_argument::{ImageDigest, source_url};
-use crate::output::{Column, View, quantity};
+use crate::output::{Column, View, print, quantity};
 use crate::progress::{Plain, Screen, Transfer};
 use crate::session::Session;
 
@@ -101,6 +101,7 @@ fn details(image: &Image, _: SystemTime) -> Vec<(&'static str, String)> {
         ),
         ("Served at", image.urls.join("\n")),
         ("Prepared", quantity::instant(image.prepared_at.as_ref())),
+        ("Pinned", if image.pinned { "yes" } else { "no" }.to_owned()),
     ]
 }
 
@@ -112,7 +113,15 @@ pub(crate) enum ImageCommand {
     /// List prepared images
     List,
     /// Show all that is known of a prepared image
-    Show(Show),
+    Show(Named),
+    /// Read all that is stored of an image and check it; what is damaged is made again
+    Verify(Named),
+    /// Keep an image whatever the cache's limit
+    Pin(Named),
+    /// Let the cache drop an image again
+    Unpin(Named),
+    /// Drop an image; who asks for it again has it prepared anew
+    Evict(Evict),
 }
 
 /// `image prepare`.
@@ -127,11 +136,21 @@ pub(crate) struct Prepare {
     digest: ImageDigest,
 }
 
-/// `image show`.
+/// An image.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Show {
+pub(crate) struct Named {
     /// Name, id, or the beginning of an id
     image: String,
+}
+
+/// `image evict`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Evict {
+    #[command(flatten)]
+    named: Named,
+    /// Though it was used a moment ago
+    #[arg(long)]
+    force: bool,
 }
 
 impl ImageCommand {
@@ -143,12 +162,60 @@ impl ImageCommand {
                 let images = session.client.list_images(ListImagesRequest {}).await?.images;
                 session.format.list(&images, &IMAGES)
             }
-            Self::Show(Show { image }) => {
+            Self::Show(Named { image }) => {
                 let image = session.client.get_image(GetImageRequest { image }).await?;
                 session.format.show(&image, &IMAGES)
             }
+            Self::Verify(Named { image }) => verify(session, image).await,
+            Self::Pin(Named { image }) => pin(session, image, true).await,
+            Self::Unpin(Named { image }) => pin(session, image, false).await,
+            Self::Evict(Evict { named: Named { image }, force }) => {
+                let request = EvictImageRequest { image, force };
+                let image = session.client.evict_image(request).await?.image.unwrap_or_default();
+                print(&format!(
+                    "{} is dropped, {} are free\n",
+                    image.name,
+                    quantity::bytes(resolved(&image).pack_size_bytes)
+                ))
+            }
         }
     }
+}
+
+async fn verify(session: &Session, image: String) -> Result<(), Failure> {
+    let mut screen = Screen::stderr();
+    let mut verified = Vec::new();
+    let began = Instant::now();
+    let mut updates = session.client.verify_image(VerifyImageRequest { image: image.clone() });
+    while let Some(update) = updates.next().await {
+        let update = update?;
+        let milliseconds = began.elapsed().as_millis().max(1);
+        let rate = u128::from(update.checked_bytes) * 1000 / milliseconds;
+        let transfer = Transfer {
+            done_bytes: update.checked_bytes,
+            total_bytes: update.total_bytes,
+            bytes_per_second: u64::try_from(rate).unwrap_or(u64::MAX),
+        };
+        show(&mut screen, &image, "verifying", transfer);
+        verified.extend(update.image.map(|image| (image, update.damaged_chunk_count)));
+    }
+    // The worst of the caches that hold it.
+    let worst = verified.into_iter().max_by_key(|(_, damaged)| *damaged);
+    let Some((image, damaged)) = worst else {
+        return Err(Failure::failed(format!("the check of {image} ended without an outcome")));
+    };
+    let (name, chunks) = (&image.name, image.chunk_count);
+    if damaged == 0 {
+        let read = quantity::bytes(resolved(&image).pack_size_bytes);
+        return print(&format!("{name} is whole: {chunks} chunks, {read} read\n"));
+    }
+    Err(Failure::failed(format!("{damaged} of {chunks} chunks of {name} are damaged"))
+        .hint(format!("they are being made again from {}; verify it once more", source(&image))))
+}
+
+async fn pin(session: &Session, image: String, pinned: bool) -> Result<(), Failure> {
+    let image = session.client.pin_image(PinImageRequest { image, pinned }).await?;
+    session.format.show(&image, &IMAGES)
 }
 
 impl Prepare {
@@ -162,7 +229,14 @@ impl Prepare {
         let mut updates = session.client.prepare_image(request);
         while let Some(response) = updates.next().await {
             match response?.update {
-                Some(Update::Progress(progress)) => show(&mut screen, &self.source, &progress),
+                Some(Update::Progress(progress)) => {
+                    let transfer = Transfer {
+                        done_bytes: progress.done_bytes,
+                        total_bytes: progress.total_bytes,
+                        bytes_per_second: progress.bytes_per_second,
+                    };
+                    show(&mut screen, &self.source, &progress.phase, transfer);
+                }
                 Some(Update::Image(image)) => return session.format.show(&image, &IMAGES),
                 None => {}
             }
@@ -171,18 +245,10 @@ impl Prepare {
     }
 }
 
-fn show(screen: &mut Screen, source: &str, progress: &PrepareProgress) {
-    let transfer = Transfer {
-        done_bytes: progress.done_bytes,
-        total_bytes: progress.total_bytes,
-        bytes_per_second: progress.bytes_per_second,
-    };
-    let live = format!("{:<12} {}", progress.phase, transfer.line(BAR_WIDTH));
-    let plain = Plain {
-        about: source.to_owned(),
-        stage: progress.phase.clone(),
-        figures: transfer.figures(),
-    };
+fn show(screen: &mut Screen, source: &str, phase: &str, transfer: Transfer) {
+    let live = format!("{phase:<12} {}", transfer.line(BAR_WIDTH));
+    let plain =
+        Plain { about: source.to_owned(), stage: phase.to_owned(), figures: transfer.figures() };
     screen.draw(&[live], &[plain]);
 }
 

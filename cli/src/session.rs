@@ -75,6 +75,8 @@ fn hint(reason: &str) -> Option<&'static str> {
         "IMAGE_NOT_FOUND" => {
             "`bessemer image list` shows what there is; a path begins with `./` or `/`"
         }
+        "IMAGE_PINNED" => "`bessemer image unpin` lets the cache drop it",
+        "IMAGE_IN_USE" => "--force drops it anyway; who reads it has it prepared anew",
         "VERSION_CONFLICT" => "`bessemer node show` tells its version now",
         "NO_SUCCESSOR" => "`bessemer conductor list` shows who is there; --force drains it anyway",
         "IN_MAINTENANCE" => "`bessemer node maintenance off` ends it",

@@ -123,6 +123,10 @@ rpcs! {
         read get_image(GetImageRequest) -> Image;
         /// All prepared images.
         read list_images(ListImagesRequest) -> ListImagesResponse;
+        /// Keeps an image whatever the cache's limit, or no longer. Repeating it is safe.
+        read pin_image(PinImageRequest) -> Image;
+        /// Drops an image.
+        read evict_image(EvictImageRequest) -> EvictImageResponse;
     }
     ConductorServiceClient {
         /// Appends commands, which carry their own ids, and answers each.

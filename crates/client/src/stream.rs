@@ -122,6 +122,27 @@ impl Client {
         })
     }
 
+    /// The check of an image: progress, and a last message with the image for each cache that holds it. Asked again, it
+    /// begins anew.
+    pub fn verify_image(
+        &self,
+        request: v1::VerifyImageRequest,
+    ) -> impl Stream<Item = Result<v1::VerifyImageResponse, Error>> + Send + Unpin + 'static {
+        resuming(Resuming {
+            client: self.clone(),
+            attempts: Attempts::new("verify_image"),
+            request,
+            open: |channel, request| {
+                Box::pin(async move {
+                    service!(ImageServiceClient on channel).verify_image(request).await
+                })
+            },
+            advance: |_, _| (),
+            endless: false,
+            stream: None,
+        })
+    }
+
     /// The bytes of a backup, from one member. A stream that breaks must be begun anew.
     ///
     /// # Errors

@@ -15,7 +15,6 @@ use crate::wait::wait_for;
 /// # Errors
 /// What is not so, or the server that does not answer.
 pub async fn assert_stream_complete(cluster: &Cluster) -> anyhow::Result<Vec<Event>> {
-    let events = settled_history(cluster).await?;
     let url = cluster.nats.as_ref().context("a cluster with NATS")?.url();
     // It may have been started again a moment ago.
     let stream = wait_for("stream", Duration::from_secs(30), async || {
@@ -24,15 +23,16 @@ pub async fn assert_stream_complete(cluster: &Cluster) -> anyhow::Result<Vec<Eve
         stream.map_err(|error| error.to_string())
     })
     .await?;
-    let state = wait_for("complete stream", Duration::from_secs(60), async || {
+    // An event may follow what was history a moment ago; one that is there twice stays.
+    let (events, state) = wait_for("complete stream", Duration::from_secs(60), async || {
+        let events = settled_history(cluster).await.map_err(|error| error.to_string())?;
         let state = stream.get_info().await.map_err(|error| error.to_string())?.state;
-        if state.messages >= events.len() as u64 {
-            return Ok(state);
+        if state.messages == events.len() as u64 {
+            return Ok((events, state));
         }
-        Err(format!("{} of {} events", state.messages, events.len()))
+        Err(format!("{} messages of {} events", state.messages, events.len()))
     })
     .await?;
-    ensure!(state.messages == events.len() as u64, "an event is there twice");
 
     let by_revision: HashMap<_, _> = events.iter().map(|event| (event.revision, event)).collect();
     let mut newest = HashMap::<String, u64>::new();

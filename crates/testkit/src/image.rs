@@ -122,6 +122,17 @@ pub fn digest_of_file(path: &Path) -> anyhow::Result<String> {
     digest_of_prefix(path, u64::MAX)
 }
 
+/// Takes everything off the disk of a machine that is off: what it holds of an image is not sent again.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn empty_disk(path: &Path) -> std::io::Result<()> {
+    let disk = File::options().write(true).open(path)?;
+    let disk_bytes = disk.metadata()?.len();
+    disk.set_len(0)?;
+    disk.set_len(disk_bytes)
+}
+
 /// SHA-256 of the first `bytes` of a file, hexadecimal.
 ///
 /// # Errors

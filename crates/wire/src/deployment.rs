@@ -258,6 +258,7 @@ mod tests {
                 "os_hash_algo",
                 "crc32",
             ),
+            (|image| image.source = "https://me:secret@images/a".into(), "source", "images"),
             (|image| image.disk_format = "qed".into(), "disk_format", "qed"),
             (|image| image.image_type = "partition".into(), "image_type", "partition"),
         ];

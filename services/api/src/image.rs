@@ -57,11 +57,31 @@ impl ImageCaches {
         }
         Err(Failure::NoImageCache { configured: self.channels.len(), last }.into())
     }
+
+    /// The answers of all caches that hold an image, one at least.
+    async fn ask_holders<T, F, Fut>(&self, call: F) -> Result<Vec<T>, Status>
+    where
+        F: Fn(ImageServiceClient<Channel>) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut answers = Vec::new();
+        let last = "none is configured".to_owned();
+        let mut nobody = Failure::NoImageCache { configured: 0, last }.into();
+        for channel in &self.channels {
+            match call(ImageServiceClient::new(channel.clone())).await {
+                Ok(response) => answers.push(response.into_inner()),
+                Err(status) if status.code() == Code::NotFound => nobody = status,
+                Err(status) => return Err(status),
+            }
+        }
+        if answers.is_empty() { Err(nobody) } else { Ok(answers) }
+    }
 }
 
 #[tonic::async_trait]
 impl ImageService for Api {
     type PrepareImageStream = Answers<v1::PrepareImageResponse>;
+    type VerifyImageStream = Answers<v1::VerifyImageResponse>;
 
     async fn prepare_image(
         &self,
@@ -108,5 +128,52 @@ impl ImageService for Api {
             .ask(|mut cache| async move { cache.list_images(v1::ListImagesRequest {}).await })
             .await?;
         Ok(Response::new(images))
+    }
+
+    async fn verify_image(
+        &self,
+        request: Request<v1::VerifyImageRequest>,
+    ) -> Result<Response<Self::VerifyImageStream>, Status> {
+        let request = request.into_inner();
+        let caches = self
+            .image_caches
+            .ask_holders(|mut cache| {
+                let request = request.clone();
+                async move { cache.verify_image(request).await }
+            })
+            .await?;
+        let stopped = self.stopping.clone().cancelled_owned();
+        let answers = futures::stream::iter(caches).flatten_unordered(None).take_until(stopped);
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn pin_image(
+        &self,
+        request: Request<v1::PinImageRequest>,
+    ) -> Result<Response<v1::Image>, Status> {
+        let request = request.into_inner();
+        let image = self
+            .image_caches
+            .ask_holders(|mut cache| {
+                let request = request.clone();
+                async move { cache.pin_image(request).await }
+            })
+            .await?;
+        Ok(Response::new(image.into_iter().next().unwrap_or_default()))
+    }
+
+    async fn evict_image(
+        &self,
+        request: Request<v1::EvictImageRequest>,
+    ) -> Result<Response<v1::EvictImageResponse>, Status> {
+        let request = request.into_inner();
+        let evicted = self
+            .image_caches
+            .ask_holders(|mut cache| {
+                let request = request.clone();
+                async move { cache.evict_image(request).await }
+            })
+            .await?;
+        Ok(Response::new(evicted.into_iter().next().unwrap_or_default()))
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::catalogue::{Catalogue, Key};
 use crate::config::Config;
 use crate::error::PrepareError;
-use crate::fetch::{check_root, fetch_small, open_local};
+use crate::fetch::{Origins, check_root, fetch_small, open_local};
 use crate::heal::Healer;
 use crate::layout::Layout;
 use crate::manifests::Manifests;
@@ -23,10 +23,6 @@ use crate::request::{Checksum, Request, Source};
 /// Preparations at once. Each uses all cores; the second one fills the gaps in which the first
 /// waits for its source. More would only make all of them later.
 const MAX_PREPARATIONS: usize = 2;
-/// How long a server may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a server may be silent in the middle of a transfer.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all parts of the cache work on.
 pub(crate) struct Shared {
@@ -36,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) catalogue: Catalogue,
     pub(crate) manifests: Manifests,
     pub(crate) healer: Healer,
-    pub(crate) http: reqwest::Client,
+    pub(crate) origins: Arc<Origins>,
     jobs: Jobs,
     slots: Semaphore,
     tasks: TaskTracker,
@@ -47,15 +43,10 @@ impl Shared {
     pub(crate) fn open(
         config: Config,
         base_url: String,
+        origins: Origins,
         cancelled: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
         let layout = Layout::open(&config.data_dir)?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(std::io::Error::other)?;
         Ok(Arc::new(Self {
             catalogue: Catalogue::open(layout.clone())?,
             manifests: Manifests::default(),
@@ -66,7 +57,7 @@ impl Shared {
             config,
             base_url,
             layout,
-            http,
+            origins: Arc::new(origins),
             cancelled,
         }))
     }
@@ -188,7 +179,7 @@ impl Shared {
 
     /// The source's digest in a checksum file.
     async fn listed(&self, request: &Request, url: &url::Url) -> Result<Digest, PrepareError> {
-        let file = fetch_small(&self.http, url, MAX_CHECKSUM_FILE_BYTES as u64).await?;
+        let file = fetch_small(&self.origins, url, MAX_CHECKSUM_FILE_BYTES as u64).await?;
         let invalid = |message| PrepareError::ChecksumInvalid {
             field: "image.checksum",
             value: url.to_string(),

@@ -67,6 +67,9 @@ pub(crate) struct Entry {
     /// Needed to make a damaged frame again.
     pub(crate) compression_level: i32,
     pub(crate) prepared_at_unix_seconds: u64,
+    /// Kept whatever the cache's limit.
+    #[serde(default)]
+    pub(crate) pinned: bool,
 }
 
 impl Entry {
@@ -97,6 +100,7 @@ impl Entry {
             zero_chunk_count: self.zero_chunk_count,
             urls: vec![format!("{base_url}/v1/images/{}", self.id)],
             manifest_digest: self.id.clone(),
+            pinned: self.pinned,
         }
     }
 }
@@ -117,6 +121,24 @@ struct Kept {
     id: ManifestDigest,
     used_at: SystemTime,
     touched_at: SystemTime,
+}
+
+/// Why an image is not dropped though somebody asked for it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotEvicted {
+    #[error("image `{name}` is pinned; unpin it first")]
+    Pinned { name: String },
+    #[error("image `{name}` was used {idle_seconds} s ago; evict it later, or by force")]
+    InUse { name: String, idle_seconds: u64 },
+    #[error("cannot remove it: {0}")]
+    Storage(#[from] io::Error),
+}
+
+/// How an image is used.
+struct Usage {
+    used_at: SystemTime,
+    stored_bytes: u64,
+    pinned: bool,
 }
 
 /// All entries, in memory and on disk.
@@ -242,25 +264,67 @@ impl Catalogue {
         durable::remove(&self.layout.manifest(id))
     }
 
-    /// Drops the images used least recently until the rest takes at most `limit_bytes`, but none
-    /// that was used within `keep_used`. Answers how many were dropped.
-    pub(crate) fn shrink(&self, limit_bytes: u64, keep_used: Duration) -> io::Result<usize> {
+    /// Pins an image, under all its keys, or lets it go.
+    pub(crate) fn pin(&self, id: ManifestDigest, pinned: bool) -> io::Result<()> {
+        for (key, kept) in self.lock().iter_mut().filter(|(_, kept)| kept.id == id) {
+            kept.entry.pinned = pinned;
+            self.write(key, &kept.entry)?;
+        }
+        Ok(())
+    }
+
+    /// Drops an image that is not pinned and, unless by force, was not used within `keep_used`.
+    pub(crate) fn evict(
+        &self,
+        entry: &Entry,
+        id: ManifestDigest,
+        keep_used: Duration,
+        force: bool,
+    ) -> Result<(), NotEvicted> {
+        let name = entry.name.clone();
+        let usage = self.usage();
+        let Some(usage) = usage.get(&id) else { return Ok(()) };
+        let idle = usage.used_at.elapsed().unwrap_or_default();
+        if usage.pinned {
+            return Err(NotEvicted::Pinned { name });
+        }
+        if idle < keep_used && !force {
+            return Err(NotEvicted::InUse { name, idle_seconds: idle.as_secs() });
+        }
+        Ok(self.drop_image(id)?)
+    }
+
+    /// How each image is used, all its keys together.
+    fn usage(&self) -> BTreeMap<ManifestDigest, Usage> {
         let mut images = BTreeMap::new();
         for kept in self.lock().values() {
-            let image =
-                images.entry(kept.id).or_insert_with(|| (kept.used_at, kept.entry.stored_bytes()));
-            image.0 = image.0.max(kept.used_at);
+            let image = images.entry(kept.id).or_insert_with(|| Usage {
+                used_at: kept.used_at,
+                stored_bytes: kept.entry.stored_bytes(),
+                pinned: false,
+            });
+            image.used_at = image.used_at.max(kept.used_at);
+            image.pinned |= kept.entry.pinned;
         }
-        let mut total: u64 = images.values().map(|(_, bytes)| bytes).sum();
-        let mut oldest_first: Vec<_> = images.into_iter().collect();
-        oldest_first.sort_by_key(|(_, (used_at, _))| *used_at);
+        images
+    }
+
+    /// Drops the images used least recently until the rest takes at most `limit_bytes`, but none
+    /// that is pinned or was used within `keep_used`. Answers how many were dropped.
+    pub(crate) fn shrink(&self, limit_bytes: u64, keep_used: Duration) -> io::Result<usize> {
+        let images = self.usage();
+        let mut total: u64 = images.values().map(|image| image.stored_bytes).sum();
+        let mut oldest_first: Vec<_> =
+            images.into_iter().filter(|(_, image)| !image.pinned).collect();
+        oldest_first.sort_by_key(|(_, image)| image.used_at);
         let mut dropped = 0;
-        for (id, (used_at, bytes)) in oldest_first {
-            let idle = used_at.elapsed().unwrap_or_default();
+        for (id, image) in oldest_first {
+            let idle = image.used_at.elapsed().unwrap_or_default();
             if total <= limit_bytes || idle < keep_used {
                 break;
             }
             self.drop_image(id)?;
+            let bytes = image.stored_bytes;
             tracing::info!(image = %id, bytes, "image dropped to keep within cache_limit_bytes");
             total -= bytes;
             dropped += 1;

@@ -7,6 +7,8 @@ use bessemer_image::pack::MAX_RAW_BYTES;
 use serde::Deserialize;
 use url::Url;
 
+use crate::fetch::HttpConfig;
+
 /// Configuration of an image cache, one TOML file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub keep_used_seconds: u64,
     /// Whether md5 is accepted as a checksum, as Ironic does by default.
     pub allow_md5: bool,
+    /// How sources are fetched over HTTP.
+    pub http: HttpConfig,
     /// Logs and traces.
     pub telemetry: bessemer_runtime::telemetry::Config,
 }
@@ -57,6 +61,7 @@ impl Default for Config {
             cache_limit_bytes: 100 << 30,
             keep_used_seconds: 3600,
             allow_md5: true,
+            http: HttpConfig::default(),
             telemetry: bessemer_runtime::telemetry::Config::default(),
         }
     }

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// The `domain` of every `google.rpc.ErrorInfo` of ours.
-const ERROR_DOMAIN: &str = "bessemer";
+pub(crate) const ERROR_DOMAIN: &str = "bessemer";
 
 /// Why an image cannot be prepared. Nothing of it was published.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bessemer_image::digest::Digest;
 use bessemer_image::disk::Disk;
 use bessemer_image::format::{DiskFormat, PROBE_BYTES};
-use bessemer_image::pack::{ChunkEncoder, Manifest, ManifestDigest, RawBytes, RawSource};
+use bessemer_image::pack::{Chunk, ChunkEncoder, Manifest, ManifestDigest, RawBytes, RawSource};
 use bessemer_image::{ReadAt, SourceFile};
 
 use crate::cache::Shared;
@@ -127,6 +127,37 @@ pub(crate) fn start(shared: &Arc<Shared>, id: ManifestDigest, entry: Entry) {
     });
 }
 
+/// Reads all frames of an image and answers how many are damaged. If any are, healing begins.
+/// `progress` hears after each frame how many bytes were checked and how many frames are damaged,
+/// and answers whether to go on.
+pub(crate) fn verify(
+    shared: &Arc<Shared>,
+    id: ManifestDigest,
+    entry: &Entry,
+    mut progress: impl FnMut(u64, u64) -> bool,
+) -> io::Result<u64> {
+    let manifest = shared.manifests.get(id, &shared.layout.manifest(id))?;
+    let pack = File::open(shared.layout.pack(id))?;
+    let mut damaged = 0;
+    for chunk in manifest.chunks() {
+        damaged += u64::from(!is_whole(&manifest, &pack, &chunk));
+        if !progress(chunk.frame_offset_bytes + chunk.frame_bytes as u64, damaged) {
+            break;
+        }
+    }
+    if damaged > 0 {
+        start(shared, id, entry.clone());
+    }
+    Ok(damaged)
+}
+
+/// Whether a frame can be read and is what it was.
+fn is_whole(manifest: &Manifest, pack: &File, chunk: &Chunk) -> bool {
+    let mut frame = vec![0; chunk.frame_bytes];
+    pack.read_exact_at(&mut frame, chunk.frame_offset_bytes).is_ok()
+        && manifest.verify_frame(chunk.index, &frame).is_ok()
+}
+
 /// Heals an image; answers how many frames were made again.
 async fn heal(shared: &Arc<Shared>, id: ManifestDigest, entry: &Entry) -> Result<usize, HealError> {
     let request = Request::try_new(entry.spec.clone(), entry.name.clone(), true)?;
@@ -213,9 +244,7 @@ impl Frames<'_> {
         let mut encoder = ChunkEncoder::new(level).map_err(io::Error::other)?;
         let mut healed = 0;
         for chunk in manifest.chunks() {
-            let mut frame = vec![0; chunk.frame_bytes];
-            let read = pack.read_exact_at(&mut frame, chunk.frame_offset_bytes);
-            if read.is_ok() && manifest.verify_frame(chunk.index, &frame).is_ok() {
+            if is_whole(manifest, pack, &chunk) {
                 continue;
             }
             let different = || HealError::Different { index: chunk.index.0 };

@@ -23,4 +23,5 @@ mod service;
 
 pub use config::{Config, DEFAULT_COMPRESSION_LEVEL, InvalidConfig};
 pub use error::PrepareError;
+pub use fetch::{CredentialsConfig, HttpConfig};
 pub use service::{Handle, StartError, start};

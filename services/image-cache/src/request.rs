@@ -139,8 +139,16 @@ fn invalid(field: &'static str, value: &str, message: String) -> PrepareError {
 
 fn source(text: &str) -> Result<(Source, String), PrepareError> {
     let refused = |message: String| invalid("image.source", text, message);
-    let url = Url::parse(text).map_err(|error| refused(format!("not a URL: {error}")))?;
+    let mut url = Url::parse(text).map_err(|error| refused(format!("not a URL: {error}")))?;
     let file_name = last_segment(&url);
+    if url.password().is_some() {
+        let message = "it holds a password, which would be kept; the cache's [[http.credentials]] \
+                       are the place for it";
+        // What had a password can be without.
+        let _ = url.set_password(None);
+        let _ = url.set_username("");
+        return Err(invalid("image.source", url.as_str(), message.to_owned()));
+    }
     match url.scheme() {
         "http" | "https" => Ok((Source::Http(url), file_name)),
         "file" => {
@@ -249,9 +257,10 @@ mod tests {
     #[test]
     fn every_refusal_names_its_field() {
         type Change = fn(&mut ImageSpec);
-        let cases: [(Change, &str, &str); 9] = [
+        let cases: [(Change, &str, &str); 10] = [
             (|s| s.source = "disk.img".into(), "INVALID_FIELD", "image.source"),
             (|s| s.source = "ftp://h/x".into(), "INVALID_FIELD", "image.source"),
+            (|s| s.source = "http://me:secret@h/x".into(), "INVALID_FIELD", "image.source"),
             (|s| s.checksum.clear(), "IMAGE_CHECKSUM_MISSING", "image.checksum"),
             (|s| s.checksum = "abc".into(), "IMAGE_CHECKSUM_INVALID", "image.checksum"),
             (|s| s.checksum = "file:///sums".into(), "IMAGE_CHECKSUM_INVALID", "image.checksum"),
@@ -263,6 +272,7 @@ mod tests {
         for (change, reason, field) in cases {
             let error = request(change).unwrap_err();
             assert_eq!((error.reason(), error.field()), (reason, Some(field)), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
         let error = request(|spec| {
             spec.os_hash_algo = "sha1".to_owned();

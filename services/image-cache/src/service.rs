@@ -12,6 +12,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::cache::Shared;
 use crate::config::{Config, InvalidConfig};
+use crate::fetch::Origins;
 use crate::serve::{Images, router};
 
 /// Why a cache does not start or ended badly.
@@ -24,6 +25,8 @@ pub enum StartError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot use data directory `{}`", data_dir.display())]
     DataDir { data_dir: std::path::PathBuf, source: std::io::Error },
+    #[error("the configuration's [http] cannot be used")]
+    Http { source: std::io::Error },
     #[error("the {server} server failed")]
     Serve { server: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
 }
@@ -71,12 +74,14 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, St
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{http_address}"),
     };
+    let origins = Origins::new(&config.http).map_err(|source| StartError::Http { source })?;
     let data_dir = config.data_dir.clone();
     let (opened_url, opened_stop) = (base_url.clone(), stop.clone());
-    let shared = tokio::task::spawn_blocking(move || Shared::open(config, opened_url, opened_stop))
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-        .map_err(|source| StartError::DataDir { data_dir, source })?;
+    let shared =
+        tokio::task::spawn_blocking(move || Shared::open(config, opened_url, origins, opened_stop))
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+            .map_err(|source| StartError::DataDir { data_dir, source })?;
     tracing::info!(grpc = %grpc_address, http = %http_address, base_url, "image cache started");
     let servers = tokio::spawn(async move {
         // A server that fails takes the other one with it.

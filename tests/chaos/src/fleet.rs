@@ -9,7 +9,7 @@ use bessemer_client::Client;
 use bessemer_proto::v1::{
     CreateNodeRequest, DeployNodeRequest, ListNodesRequest, Node, NodeFilter, NodeSpec,
 };
-use bessemer_testkit::{deployment_of, digest_of_file, prost_struct, verb};
+use bessemer_testkit::{deployment_of, digest_of_file, empty_disk, prost_struct, verb};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -135,6 +135,8 @@ impl Fleet {
                 self.check_disk(node).await?;
                 self.deployments += 1;
                 if Instant::now() < until {
+                    // Of an image that is there already, nothing would be written.
+                    empty_disk(&self.machine(node).join("disk.img"))?;
                     let request = DeployNodeRequest {
                         command_id: Uuid::new_v4().to_string(),
                         node: name_of(node),

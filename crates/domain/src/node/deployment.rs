@@ -287,6 +287,16 @@ fn check_source(source: &str) -> Result<String, Invalid> {
     }
     let known = ["http://", "https://", "file://"];
     let rest = known.iter().find_map(|scheme| source.strip_prefix(scheme));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    if let Some((user, host)) = authority.rsplit_once('@')
+        && user.contains(':')
+    {
+        return Err(Invalid::new(
+            "source",
+            host,
+            "holds a password, which history would keep; the image cache's [[http.credentials]] are the place for it",
+        ));
+    }
     match rest {
         Some(rest) if !rest.is_empty() => Ok(source.to_owned()),
         Some(_) => Err(Invalid::new("source", source, "names no image after the scheme")),
@@ -459,7 +469,7 @@ pub struct WriteReport {
     pub wire_bytes: u64,
     /// Chunks that arrived damaged.
     pub refused_chunks: u64,
-    /// Found right on the disk after an interruption.
+    /// Found right on the disk and not sent again: of an earlier attempt, or of what was there before.
     pub resumed_bytes: u64,
     /// From first to last byte, in the last attempt.
     pub duration_milliseconds: u64,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 mod damage;
+mod huge;
 mod qcow2;
 mod sample;
 mod vdi;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bessemer_image::pack::{
-    Chunk, ChunkIndex, ChunkRefused, InvalidManifest, Manifest, ManifestDigest, manifest_bytes,
+    ChunkIndex, ChunkRefused, InvalidManifest, Manifest, ManifestDigest, manifest_bytes,
 };
 
 use super::crew::{Crew, Job, Outcome, Slot};
@@ -19,8 +19,13 @@ use crate::task::{Meter, TaskError, blocking};
 /// the way; the cache checks what it reads and mends it, so more than a few times is beyond help.
 const REFUSALS_PER_SOURCE: u32 = 5;
 
-/// How many wrong chunks in a row end the reading back of an earlier attempt. It wrote in order, a
-/// dozen at a time: what follows so many wrong ones was not reached.
+/// Chunks that are looked at, all over the disk, to learn whether it holds much of the image: an
+/// earlier version was there before, or this one. Read in a fraction of a second.
+const SAMPLES: usize = 32;
+
+/// How many wrong chunks in a row end the reading back behind the last sample that was right. An
+/// earlier attempt wrote in order, a dozen at a time: what follows so many wrong ones was not
+/// reached.
 const WRONG_IN_A_ROW: u32 = 64;
 
 /// Fetches the manifest with `digest` and checks it.
@@ -78,8 +83,9 @@ pub(super) struct PackWriter {
     sources: Sources,
     meter: Arc<Meter>,
     crew: Crew,
-    /// Found right on the disk.
+    /// Found right on the disk, and the last of them.
     present: ChunkSet,
+    last_present: Option<ChunkIndex>,
     /// Arrived damaged and have to be fetched again.
     again: Vec<ChunkIndex>,
     refusals: BTreeMap<ChunkIndex, u32>,
@@ -101,6 +107,7 @@ impl PackWriter {
         Self {
             crew: Crew::start(&disk, &manifest, &meter),
             present: ChunkSet::new(manifest.chunk_count()),
+            last_present: None,
             disk,
             manifest,
             sources,
@@ -114,9 +121,11 @@ impl PackWriter {
         }
     }
 
-    /// Writes the image. Partition tables come last; before, there is none on the disk.
+    /// Writes the image, except for what the disk holds already: of an earlier attempt, or of an
+    /// image that was there before. Partition tables come last; before, there is none on the disk.
     pub(super) async fn write(&mut self, resume: bool) -> Result<(), TaskError> {
-        if resume {
+        self.look_at_samples().await?;
+        if resume || self.last_present.is_some() {
             self.find_present().await?;
         }
         let manifest = Arc::clone(&self.manifest);
@@ -138,13 +147,28 @@ impl PackWriter {
         self.crew.disband().await;
     }
 
-    /// Reads back what an earlier attempt may have written. Nothing of it is trusted.
+    /// Reads a few chunks back, as far apart as they can be.
+    async fn look_at_samples(&mut self) -> Result<(), TaskError> {
+        let manifest = Arc::clone(&self.manifest);
+        let step = plan::readable(&manifest).count().div_ceil(SAMPLES).max(1);
+        for chunk in plan::readable(&manifest).step_by(step) {
+            let slot = self.slot().await?;
+            self.crew.submit(slot, Job::Check { index: chunk.index }).await?;
+        }
+        self.settle_all().await?;
+        self.wrong_in_a_row = 0;
+        Ok(())
+    }
+
+    /// Reads back what may be there. Nothing of it is trusted.
     async fn find_present(&mut self) -> Result<(), TaskError> {
         let manifest = Arc::clone(&self.manifest);
-        let readable = |chunk: &Chunk| !chunk.is_zero && !plan::holds_table(&manifest, chunk.index);
-        for chunk in manifest.chunks().filter(readable) {
+        for chunk in plan::readable(&manifest) {
+            if self.present.contains(chunk.index) {
+                continue;
+            }
             let slot = self.slot().await?;
-            if self.wrong_in_a_row >= WRONG_IN_A_ROW {
+            if self.wrong_in_a_row >= WRONG_IN_A_ROW && Some(chunk.index) > self.last_present {
                 self.crew.give_back(slot);
                 break;
             }
@@ -273,6 +297,7 @@ impl PackWriter {
             Outcome::Done => {}
             Outcome::Right { index, bytes } => {
                 self.present.insert(index);
+                self.last_present = self.last_present.max(Some(index));
                 self.resumed_bytes += bytes;
                 self.wrong_in_a_row = 0;
             }

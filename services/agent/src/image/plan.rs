@@ -44,6 +44,12 @@ pub(super) fn holds_table(manifest: &Manifest, ChunkIndex(index): ChunkIndex) ->
     index == 0 || index + 1 == manifest.chunk_count()
 }
 
+/// The chunks that are worth looking for on the disk. Those with partition tables are not: what is
+/// there now must go.
+pub(super) fn readable(manifest: &Manifest) -> impl Iterator<Item = Chunk> + '_ {
+    manifest.chunks().filter(|chunk| !chunk.is_zero && !holds_table(manifest, chunk.index))
+}
+
 /// Whether a chunk has to come over the network.
 pub(super) fn is_wanted(chunk: &Chunk, present: &ChunkSet) -> bool {
     !chunk.is_zero && !present.contains(chunk.index)

@@ -1,5 +1,6 @@
 //! One HTTP download, resumed where it was cut.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use futures::stream::BoxStream;
 use http::{StatusCode, header};
 use url::Url;
 
+use super::Origins;
 use crate::error::PrepareError;
 
 /// Attempts in a row that bring no byte before the source counts as gone: with the pauses below
@@ -18,7 +20,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A source that is downloaded from some position to its end.
 pub(crate) struct Download {
-    client: reqwest::Client,
+    origins: Arc<Origins>,
     url: Url,
     limit_bytes: u64,
     etag: Option<String>,
@@ -40,13 +42,13 @@ impl Download {
     /// Starts a download of at most `limit_bytes`. `resume` is what is there already and the ETag
     /// it had; look at [`Self::position_bytes`] for whether the server agrees.
     pub(crate) async fn start(
-        client: &reqwest::Client,
+        origins: &Arc<Origins>,
         url: &Url,
         limit_bytes: u64,
         resume: Option<(u64, String)>,
     ) -> Result<Self, PrepareError> {
         let mut download = Self {
-            client: client.clone(),
+            origins: Arc::clone(origins),
             url: url.clone(),
             limit_bytes,
             etag: None,
@@ -173,7 +175,7 @@ impl Download {
     }
 
     async fn request(&mut self) -> Result<(), Attempt> {
-        let mut request = self.client.get(self.url.clone());
+        let mut request = self.origins.get(&self.url);
         if self.position_bytes > 0 {
             request = request.header(header::RANGE, format!("bytes={}-", self.position_bytes));
             if let Some(etag) = &self.etag {
@@ -202,6 +204,13 @@ impl Download {
             status if status.is_server_error() => {
                 Err(Attempt::Again(unreachable(&self.url, format!("the server says {status}"))))
             }
+            StatusCode::UNAUTHORIZED => Err(Attempt::Final(PrepareError::SourceRefused {
+                source_url: self.url.to_string(),
+                message: format!(
+                    "the server says {status}; [[http.credentials]] of the cache's configuration \
+                     tell it who the cache is"
+                ),
+            })),
             status => Err(Attempt::Final(PrepareError::SourceRefused {
                 source_url: self.url.to_string(),
                 message: format!("the server says {status}"),
@@ -253,11 +262,11 @@ impl Download {
 
 /// Fetches a small file whole, at most `limit_bytes` of it.
 pub(crate) async fn fetch_small(
-    client: &reqwest::Client,
+    origins: &Arc<Origins>,
     url: &Url,
     limit_bytes: u64,
 ) -> Result<Vec<u8>, PrepareError> {
-    let mut download = Download::start(client, url, limit_bytes, None).await?;
+    let mut download = Download::start(origins, url, limit_bytes, None).await?;
     let mut content = Vec::new();
     while let Some(piece) = download.next().await? {
         content.extend_from_slice(&piece);

@@ -190,6 +190,7 @@ impl Preparation {
             zero_chunk_count: manifest.zero_chunk_count(),
             compression_level: self.shared.config.compression_level,
             prepared_at_unix_seconds: now.as_secs(),
+            pinned: false,
         };
         self.shared
             .catalogue

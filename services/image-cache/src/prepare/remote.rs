@@ -27,7 +27,7 @@ pub(super) async fn convert(
     let resume = preparation.blocking(|preparation| Ok(resumable(preparation))).await?;
     let shared = &preparation.shared;
     let mut download =
-        Download::start(&shared.http, url, shared.config.max_image_bytes, resume).await?;
+        Download::start(&shared.origins, url, shared.config.max_image_bytes, resume).await?;
     let resumed_bytes = download.position_bytes();
     let mut start = Bytes::new();
     if resumed_bytes == 0 {
@@ -242,7 +242,8 @@ pub(crate) async fn download_whole(
     file: File,
 ) -> Result<(), PrepareError> {
     let shared = &preparation.shared;
-    let download = Download::start(&shared.http, url, shared.config.max_image_bytes, None).await?;
+    let download =
+        Download::start(&shared.origins, url, shared.config.max_image_bytes, None).await?;
     let growing = GrowingFile::new(file, download.total_bytes());
     let (body, feed) = Body::of(Bytes::new(), download);
     let spool = preparation.blocking(move |preparation| spool(preparation, body, &growing, 0));

@@ -1,17 +1,24 @@
 //! The gRPC service.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bessemer_image::pack::ManifestDigest;
 use bessemer_proto::v1;
 use bessemer_proto::v1::image_service_server::ImageService;
 use bessemer_proto::v1::prepare_image_response::Update;
 use futures::Stream;
-use tonic::{Request, Response, Status};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::cache::Shared;
-use crate::error::PrepareError;
+use crate::catalogue::{Entry, NotEvicted};
+use crate::error::{ERROR_DOMAIN, PrepareError};
+use crate::heal;
 use crate::prepare::{Job, JobState, Joined};
 use crate::request;
 
@@ -23,9 +30,12 @@ pub(crate) struct Images(pub(crate) Arc<Shared>);
 
 type PrepareStream = Pin<Box<dyn Stream<Item = Result<v1::PrepareImageResponse, Status>> + Send>>;
 
+type VerifyStream = Pin<Box<dyn Stream<Item = Result<v1::VerifyImageResponse, Status>> + Send>>;
+
 #[tonic::async_trait]
 impl ImageService for Images {
     type PrepareImageStream = PrepareStream;
+    type VerifyImageStream = VerifyStream;
 
     async fn prepare_image(
         &self,
@@ -50,11 +60,8 @@ impl ImageService for Images {
         &self,
         request: Request<v1::GetImageRequest>,
     ) -> Result<Response<v1::Image>, Status> {
-        let reference = request.into_inner().image;
-        match self.0.catalogue.find(&reference) {
-            Ok(entry) => Ok(Response::new(entry.to_proto(&self.0.base_url))),
-            Err(error) => Err(PrepareError::not_found(error.to_string(), &reference)),
-        }
+        let (entry, _) = self.find(&request.into_inner().image)?;
+        Ok(Response::new(entry.to_proto(&self.0.base_url)))
     }
 
     async fn list_images(
@@ -65,6 +72,114 @@ impl ImageService for Images {
         let images = entries.iter().map(|entry| entry.to_proto(&self.0.base_url)).collect();
         Ok(Response::new(v1::ListImagesResponse { images }))
     }
+
+    async fn verify_image(
+        &self,
+        request: Request<v1::VerifyImageRequest>,
+    ) -> Result<Response<VerifyStream>, Status> {
+        let (entry, id) = self.find(&request.into_inner().image)?;
+        let shared = Arc::clone(&self.0);
+        let (sender, answers) = mpsc::channel(1);
+        tokio::task::spawn_blocking(move || {
+            let answer = verify(&shared, id, &entry, &sender);
+            // Fails when the caller has gone.
+            let _ = sender.blocking_send(answer.map_err(|error| error.to_status()));
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn pin_image(
+        &self,
+        request: Request<v1::PinImageRequest>,
+    ) -> Result<Response<v1::Image>, Status> {
+        let v1::PinImageRequest { image, pinned } = request.into_inner();
+        let (_, id) = self.find(&image)?;
+        let shared = Arc::clone(&self.0);
+        blocking(move || shared.catalogue.pin(id, pinned)).await?.map_err(|source| {
+            PrepareError::storage("write", self.0.layout.catalogue_dir(), source).to_status()
+        })?;
+        let (entry, _) = self.find(&image)?;
+        Ok(Response::new(entry.to_proto(&self.0.base_url)))
+    }
+
+    async fn evict_image(
+        &self,
+        request: Request<v1::EvictImageRequest>,
+    ) -> Result<Response<v1::EvictImageResponse>, Status> {
+        let v1::EvictImageRequest { image, force } = request.into_inner();
+        let (entry, id) = self.find(&image)?;
+        let (shared, dropped) = (Arc::clone(&self.0), entry.clone());
+        let keep_used = Duration::from_secs(self.0.config.keep_used_seconds);
+        blocking(move || shared.catalogue.evict(&dropped, id, keep_used, force))
+            .await?
+            .map_err(|error| not_evicted(error, &self.0.layout.pack(id)))?;
+        tracing::info!(image.id = %id, image.name = entry.name, force, "image evicted");
+        let image = Some(entry.to_proto(&self.0.base_url));
+        Ok(Response::new(v1::EvictImageResponse { image }))
+    }
+}
+
+impl Images {
+    fn find(&self, reference: &str) -> Result<(Entry, ManifestDigest), Status> {
+        let entry = self
+            .0
+            .catalogue
+            .find(reference)
+            .map_err(|error| PrepareError::not_found(error.to_string(), reference))?;
+        // The catalogue holds no entry whose id is none.
+        let id = entry.id.parse().map_err(|_| PrepareError::Lost.to_status())?;
+        Ok((entry, id))
+    }
+}
+
+/// Verifies an image; tells the caller now and then how far it is.
+fn verify(
+    shared: &Arc<Shared>,
+    id: ManifestDigest,
+    entry: &Entry,
+    caller: &mpsc::Sender<Result<v1::VerifyImageResponse, Status>>,
+) -> Result<v1::VerifyImageResponse, PrepareError> {
+    let total_bytes = entry.pack_bytes;
+    let mut told = Instant::now();
+    let damaged_chunk_count = heal::verify(shared, id, entry, |checked_bytes, damaged| {
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            told = Instant::now();
+            let progress = v1::VerifyImageResponse {
+                image: None,
+                checked_bytes,
+                total_bytes,
+                damaged_chunk_count: damaged,
+            };
+            // A slow caller hears less often.
+            let _ = caller.try_send(Ok(progress));
+        }
+        !caller.is_closed() && !shared.stopping().is_cancelled()
+    })
+    .map_err(|source| PrepareError::storage("read", shared.layout.pack(id), source))?;
+    Ok(v1::VerifyImageResponse {
+        image: Some(entry.to_proto(&shared.base_url)),
+        checked_bytes: total_bytes,
+        total_bytes,
+        damaged_chunk_count,
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| PrepareError::Lost.to_status())
+}
+
+fn not_evicted(error: NotEvicted, pack: &Path) -> Status {
+    let reason = match error {
+        NotEvicted::Storage(source) => {
+            return PrepareError::storage("remove", pack, source).to_status();
+        }
+        NotEvicted::Pinned { .. } => "IMAGE_PINNED",
+        NotEvicted::InUse { .. } => "IMAGE_IN_USE",
+    };
+    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
+    Status::with_error_details(Code::FailedPrecondition, error.to_string(), details)
 }
 
 /// Progress now and then, and at the end the image or the error.

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use bessemer_proto::v1;
+
 use crate::client::{Cache, id, spec, wait_for};
 use crate::images::{disk, qcow2, sha256, xz};
 use crate::origin::Origin;
@@ -42,6 +44,27 @@ async fn a_damaged_pack_is_healed_from_its_source() {
         let (_, raw) = cache.get(id(&prepared), "raw", "").await;
         assert!(raw == disk);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_finds_damage_that_nobody_has_read_and_has_it_mended() {
+    let cache = Cache::start().await;
+    let prepared = cache.prepare(spec(&cache.local("disk", &disk(44)), "")).await.unwrap();
+    let verify = || async {
+        let request = v1::VerifyImageRequest { image: "disk".to_owned() };
+        let mut answers = cache.grpc.clone().verify_image(request).await.unwrap().into_inner();
+        let mut last = None;
+        while let Some(answer) = answers.message().await.unwrap() {
+            last = Some(answer);
+        }
+        last.unwrap()
+    };
+    let whole = verify().await;
+    assert_eq!((whole.damaged_chunk_count, whole.image.as_ref()), (0, Some(&prepared)));
+    assert_eq!(whole.checked_bytes, whole.total_bytes);
+    damage(&cache, id(&prepared));
+    assert!(verify().await.damaged_chunk_count > 0);
+    wait_for("healing", || async { (verify().await.damaged_chunk_count == 0).then_some(()) }).await;
 }
 
 /// Damage in the middle: what was verified before it is sent, nothing of it or behind it.

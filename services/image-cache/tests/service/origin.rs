@@ -24,6 +24,10 @@ pub(crate) struct Served {
     pub(crate) stall_after: Option<usize>,
     /// No `Content-Length`, no ranges.
     pub(crate) chunked: bool,
+    /// The only `Authorization` that is let in.
+    pub(crate) authorization: Option<&'static str>,
+    /// Sends who asks somewhere else.
+    pub(crate) location: Option<String>,
 }
 
 #[derive(Default)]
@@ -84,6 +88,12 @@ async fn serve(
     let Some(served) = files.served.lock().unwrap().get(&name).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    if let Some(location) = served.location {
+        return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
+    }
+    if served.authorization.is_some() && text(header::AUTHORIZATION) != served.authorization {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
     let total = served.content.len();
     let is_same = text(header::IF_RANGE).is_none_or(|etag| Some(etag) == served.etag);
     let start = range

@@ -3,7 +3,7 @@
 use bessemer_proto::v1;
 use bytes::Bytes;
 
-use crate::client::{Cache, id, spec};
+use crate::client::{Cache, error_info, id, spec};
 use crate::images::{converted, disk, gzip, qcow2, sha256, xz};
 use crate::origin::{Origin, Served};
 
@@ -207,6 +207,46 @@ async fn images_are_found_by_id_beginning_of_id_and_name() {
     assert_eq!(list.images, [image]);
 }
 
+/// A pinned image is kept though there is no room, also by a cache that was started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_is_kept_and_one_in_use_is_evicted_by_force_only() {
+    let small = |config: &mut bessemer_image_cache::Config| {
+        config.cache_limit_bytes = 4 << 20;
+        config.keep_used_seconds = 0;
+    };
+    let mut cache = Cache::start_in(tempfile::tempdir().unwrap(), small).await;
+    let pin = |pinned| v1::PinImageRequest { image: "first".to_owned(), pinned };
+    let url = cache.local("first", &disk(13));
+    cache.prepare(spec(&url, "")).await.unwrap();
+    assert!(cache.grpc.pin_image(pin(true)).await.unwrap().into_inner().pinned);
+    let mut cache = Cache::start_in(cache.stop().await, small).await;
+    for name in ["second", "third"] {
+        let url = cache.local(name, &disk(name.len() as u64));
+        cache.prepare(spec(&url, "")).await.unwrap();
+    }
+    let names = |images: v1::ListImagesResponse| {
+        let mut names: Vec<_> = images.images.into_iter().map(|image| image.name).collect();
+        names.sort();
+        names
+    };
+    let list = cache.grpc.list_images(v1::ListImagesRequest {}).await.unwrap().into_inner();
+    assert_eq!(names(list), ["first", "third"]);
+
+    let evict = |name: &str, force| v1::EvictImageRequest { image: name.to_owned(), force };
+    let error = cache.grpc.evict_image(evict("first", true)).await.unwrap_err();
+    assert_eq!(error_info(&error).0, "IMAGE_PINNED");
+    assert!(!cache.grpc.pin_image(pin(false)).await.unwrap().into_inner().pinned);
+    let usual = |config: &mut bessemer_image_cache::Config| config.keep_used_seconds = 3600;
+    let mut cache = Cache::start_in(cache.stop().await, usual).await;
+    let error = cache.grpc.evict_image(evict("third", false)).await.unwrap_err();
+    assert_eq!(error_info(&error).0, "IMAGE_IN_USE");
+    let evicted = cache.grpc.evict_image(evict("third", true)).await.unwrap().into_inner();
+    assert_eq!(evicted.image.unwrap().name, "third");
+    assert_eq!(cache.stored("images").len(), 2);
+    let error = cache.grpc.evict_image(evict("third", true)).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::NotFound);
+}
+
 /// Room for one image: the older one goes, unless it was used just now.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_images_used_least_recently_make_room() {
@@ -223,4 +263,35 @@ async fn the_images_used_least_recently_make_room() {
         assert_eq!(cache.stored("catalogue").len(), kept);
         assert_eq!(cache.stored("images").len(), kept * 2);
     }
+}
+
+/// Sources behind basic authentication. Another server that the first one points to is not told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_told_its_own_credentials_only() {
+    let (origin, other, disk) = (Origin::start().await, Origin::start().await, disk(14));
+    let directory = tempfile::tempdir().unwrap();
+    let password_file = directory.path().join("password");
+    std::fs::write(&password_file, "pass word\n").unwrap();
+    let content = Bytes::copy_from_slice(&disk);
+    // `me:pass word`
+    let authorization = Some("Basic bWU6cGFzcyB3b3Jk");
+    let closed = Served { content, authorization, ..Served::default() };
+    let url = origin.put("closed", closed.clone());
+    let elsewhere = Served { location: Some(other.put("closed", closed)), ..Served::default() };
+    let redirected = origin.put("redirected", elsewhere);
+    let host = url.trim_start_matches("http://").trim_end_matches("/closed").to_owned();
+    let cache = Cache::start_in(directory, |config| {
+        config.http.credentials = vec![bessemer_image_cache::CredentialsConfig {
+            host,
+            username: "me".to_owned(),
+            password_file,
+        }];
+    })
+    .await;
+    let image = cache.prepare(spec(&url, &sha256(&disk))).await.unwrap();
+    assert_serves(&cache, &image, &disk).await;
+    let error = cache.prepare(spec(&redirected, &sha256(&disk))).await.unwrap_err();
+    assert_eq!(error_info(&error).0, "IMAGE_SOURCE_REFUSED");
+    assert!(error.message().contains("[[http.credentials]]"), "{error}");
+    assert_eq!(other.requests("closed").len(), 1);
 }

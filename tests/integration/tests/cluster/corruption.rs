@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bessemer_proto::v1::{DeployNodeRequest, Node};
-use bessemer_testkit::{Cluster, Options, verb, wait_for};
+use bessemer_testkit::{Cluster, Options, empty_disk, verb, wait_for};
 use uuid::Uuid;
 
 use crate::images::{LARGE_DISK_BYTES, assert_holds_image, assert_no_table, deployment, placed};
@@ -37,7 +37,7 @@ async fn a_byte_damaged_in_transit_is_refused_and_fetched_again() {
 async fn a_damaged_cache_heals_itself_from_the_source() {
     let (cluster, node) = deployed_once().await;
     damage(&pack(&cluster));
-    cluster.client.rebuild_node(rebuild()).await.unwrap();
+    rebuild(&cluster, &node).await;
     cluster.until_state(NAME, "active").await.unwrap();
     assert_holds_image(&cluster, &node);
 }
@@ -49,7 +49,7 @@ async fn a_cache_that_cannot_heal_says_why() {
     let source = placed(&cluster);
     // Everything is prepared and checked; then the pack goes bad under the write, and the source with it.
     cluster.proxy.limit_bytes_per_second(8 << 20);
-    cluster.client.rebuild_node(rebuild()).await.unwrap();
+    rebuild(&cluster, &node).await;
     write_begun(&cluster).await;
     fs::write(&source, b"something else").unwrap();
     damage(&pack(&cluster));
@@ -66,7 +66,7 @@ async fn a_cache_that_cannot_heal_says_why() {
 async fn an_aborted_write_leaves_no_partition_table() {
     let (cluster, node) = deployed_once().await;
     cluster.proxy.limit_bytes_per_second(8 << 20);
-    cluster.client.rebuild_node(rebuild()).await.unwrap();
+    rebuild(&cluster, &node).await;
     write_begun(&cluster).await;
     cluster.client.abort_node(verb(NAME)).await.unwrap();
     cluster.until_state(NAME, "deploy failed").await.unwrap();
@@ -95,13 +95,16 @@ async fn write_begun(cluster: &Cluster) {
     .unwrap();
 }
 
-fn rebuild() -> DeployNodeRequest {
-    DeployNodeRequest {
+/// Begins to put the image on the machine again, all of it.
+async fn rebuild(cluster: &Cluster, node: &Node) {
+    empty_disk(&cluster.disk(node)).unwrap();
+    let request = DeployNodeRequest {
         command_id: Uuid::new_v4().to_string(),
         node: NAME.to_owned(),
         version: 0,
         deployment: None,
-    }
+    };
+    cluster.client.rebuild_node(request).await.unwrap();
 }
 
 /// The one pack in the cache: its largest file.

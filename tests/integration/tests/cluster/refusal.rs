@@ -61,9 +61,9 @@ async fn the_api_refuses_before_anything_is_appended() {
             "`ftp://images.example/a` is not a URL that begins with",
         ),
         (
-            image(&|image| image.disk_format = "vmdk".to_owned()),
+            image(&|image| image.disk_format = "qed".to_owned()),
             "deployment.image.disk_format",
-            "`vmdk` is neither `raw` nor `qcow2`",
+            "`qed` is not one of raw, qcow2, vmdk, vhd, vhdx, vdi",
         ),
     ];
     for (image, field, reason) in cases {

@@ -248,3 +248,42 @@ async fn wrong_tasks_are_named() {
         assert!(error.to_string().contains(named), "{error}");
     }
 }
+
+/// The next version of an image is in large part the one before. So is the same image again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_disk_holds_already_does_not_travel() {
+    let before = Prepared::of(noise(5, 150 * MIB));
+    let mut raw = before.raw.clone();
+    for changed in [20 * MIB, 21 * MIB, 99 * MIB + 4096] {
+        raw[changed..changed + 5000].copy_from_slice(&noise(6, 5000));
+    }
+    let after = Prepared::of(raw);
+    let disk = used_disk(150);
+    // Both ends are wiped and written anew, and what changed is.
+    let anew_bytes = 5 * MIB as u64;
+    for (image, most_bytes) in [
+        (&before, u64::MAX),
+        (&after, anew_bytes + OVERHEAD_BYTES + MIB as u64),
+        (&after, anew_bytes),
+    ] {
+        let origin = image.serve().await;
+        let report = write_to(disk.path(), image.task(&[&origin])).await.unwrap();
+        assert_holds(disk.path(), &image.raw);
+        assert!(report.wire_bytes <= most_bytes, "{report:?}");
+        assert!(most_bytes == u64::MAX || report.resumed_bytes >= 144 * MIB as u64, "{report:?}");
+    }
+}
+
+/// Half of the old content is another's: the rest is found behind a long stretch that is wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_an_image_is_found_wherever_it_is() {
+    let image = Prepared::of(noise(5, 200 * MIB));
+    let disk = used_disk(200);
+    let mut content = std::fs::read(disk.path()).unwrap();
+    content[120 * MIB..].copy_from_slice(&image.raw[120 * MIB..]);
+    std::fs::write(disk.path(), content).unwrap();
+    let origin = image.serve().await;
+    let report = write_to(disk.path(), image.task(&[&origin])).await.unwrap();
+    assert_holds(disk.path(), &image.raw);
+    assert!(report.resumed_bytes >= 78 * MIB as u64, "{report:?}");
+}

@@ -1,0 +1,142 @@
+//! The web servers that sources come from: how they are reached, and who the cache is to them.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, NoProxy, Proxy, RequestBuilder};
+use serde::Deserialize;
+use url::Url;
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may be silent in the middle of a transfer.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How sources are fetched over HTTP. The environment's proxy settings do not count.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// The proxy for all sources, as Ironic's `image_http_proxy`.
+    pub proxy: Option<String>,
+    /// Hosts, domains (with those below them), addresses and networks that are reached without it,
+    /// as Ironic's `image_no_proxy`.
+    pub no_proxy: Vec<String>,
+    /// PEM file of authorities that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Who the cache is to servers that want to know.
+    pub credentials: Vec<CredentialsConfig>,
+}
+
+/// Name and password for one server (basic authentication). No other server is sent them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsConfig {
+    /// `host`, or `host:port` for a port that is not the scheme's own.
+    pub host: String,
+    /// The name.
+    pub username: String,
+    /// A file with the password; white space at its end does not count.
+    pub password_file: PathBuf,
+}
+
+/// Reaches the servers.
+pub(crate) struct Origins {
+    client: Client,
+    credentials: Vec<Credentials>,
+}
+
+struct Credentials {
+    host: String,
+    username: String,
+    password: String,
+}
+
+impl Origins {
+    pub(crate) fn new(config: &HttpConfig) -> io::Result<Self> {
+        let mut client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .tcp_nodelay(true)
+            .no_proxy();
+        if let Some(url) = &config.proxy {
+            let exceptions = NoProxy::from_string(&config.no_proxy.join(","));
+            let proxy = Proxy::all(url).map_err(|error| named("http.proxy", url, &error))?;
+            client = client.proxy(proxy.no_proxy(exceptions));
+        }
+        if let Some(path) = &config.ca_file {
+            let failed =
+                |error: &dyn std::fmt::Display| named("http.ca_file", path.display(), error);
+            let pem = std::fs::read(path).map_err(|error| failed(&error))?;
+            let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| failed(&error))?;
+            client = client.tls_certs_merge(authorities);
+        }
+        let credentials = config.credentials.iter().map(Credentials::read);
+        Ok(Self {
+            client: client.build().map_err(io::Error::other)?,
+            credentials: credentials.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// A request for a URL, with the credentials for its server. A redirection to another server
+    /// does not take them along.
+    pub(crate) fn get(&self, url: &Url) -> RequestBuilder {
+        let request = self.client.get(url.clone());
+        match self.credentials.iter().find(|credentials| credentials.are_for(url)) {
+            Some(Credentials { username, password, .. }) => {
+                request.basic_auth(username, Some(password))
+            }
+            None => request,
+        }
+    }
+}
+
+impl Credentials {
+    fn read(config: &CredentialsConfig) -> io::Result<Self> {
+        let path = &config.password_file;
+        let password = std::fs::read_to_string(path)
+            .map_err(|error| named("password_file", path.display(), &error))?;
+        Ok(Self {
+            host: config.host.to_ascii_lowercase(),
+            username: config.username.clone(),
+            password: password.trim_end().to_owned(),
+        })
+    }
+
+    fn are_for(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        match url.port() {
+            None => self.host == host,
+            Some(port) => self.host == format!("{host}:{port}"),
+        }
+    }
+}
+
+fn named(field: &str, value: impl std::fmt::Display, error: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{field} `{value}`: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_for_one_server() {
+        let credentials = |host: &str| Credentials {
+            host: host.to_owned(),
+            username: String::new(),
+            password: String::new(),
+        };
+        for (host, url, expected) in [
+            ("images.example", "https://images.example/a", true),
+            ("images.example", "http://Images.Example:80/a", true),
+            ("images.example", "https://images.example:8443/a", false),
+            ("images.example:8443", "https://images.example:8443/a", true),
+            ("images.example", "https://images.example.evil/a", false),
+            ("images.example", "https://other/images.example", false),
+        ] {
+            let found = credentials(host).are_for(&url.parse().unwrap());
+            assert_eq!(found, expected, "{host} {url}");
+        }
+    }
+}
