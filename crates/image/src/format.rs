@@ -198,6 +198,15 @@ const MARKS: [Mark; 22] = [
     foreign(0, b"<html", "an HTML page"),
 ];
 
+/// The sector size that a GPT disk is laid out for: where its header is. A disk with sectors of
+/// another size cannot be booted from it, nor its partitions be found. Nothing for other disks.
+pub fn gpt_sector_bytes(start: &[u8]) -> Option<u32> {
+    // The sector behind the protective MBR, of 512 or of 4096 bytes.
+    [512, 4096].into_iter().find(|&sector_bytes| {
+        start.get(sector_bytes as usize..).is_some_and(|rest| rest.starts_with(b"EFI PART"))
+    })
+}
+
 /// Recognises a source by its first [`PROBE_BYTES`] (or all of it, if it is shorter).
 pub fn probe(start: &[u8]) -> Content {
     let has = |offset_bytes: usize, bytes: &[u8]| {
@@ -209,8 +218,7 @@ pub fn probe(start: &[u8]) -> Content {
     if has(0x8001, b"CD001") {
         return Content::Iso;
     }
-    // GPT headers are in the second sector, of 512 or of 4096 bytes.
-    if has(512, b"EFI PART") || has(4096, b"EFI PART") {
+    if gpt_sector_bytes(start).is_some() {
         return Content::Gpt;
     }
     if has(510, &[0x55, 0xaa]) { Content::Mbr } else { Content::Plain }
@@ -239,6 +247,10 @@ mod tests {
         assert_eq!(probe(&with(0x8001, b"CD001")), Content::Iso);
         assert_eq!(probe(&with(512, b"EFI PART")), Content::Gpt);
         assert_eq!(probe(&with(4096, b"EFI PART")), Content::Gpt);
+        let sector_bytes = |start: &[u8]| gpt_sector_bytes(start);
+        assert_eq!(sector_bytes(&with(512, b"EFI PART")), Some(512));
+        assert_eq!(sector_bytes(&with(4096, b"EFI PART")), Some(4096));
+        assert_eq!(sector_bytes(&with(510, &[0x55, 0xaa])), None);
         assert_eq!(probe(&with(510, &[0x55, 0xaa])), Content::Mbr);
         assert_eq!(probe(&[0; 3]), Content::Plain);
         assert_eq!(probe(b""), Content::Plain);

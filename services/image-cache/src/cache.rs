@@ -47,8 +47,12 @@ impl Shared {
         cancelled: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
         let layout = Layout::open(&config.data_dir)?;
+        let catalogue = Catalogue::open(layout.clone())?;
+        // The limit may be lower than it was, and an earlier process have ended before it made room.
+        let keep_used = Duration::from_secs(config.keep_used_seconds);
+        catalogue.shrink(config.cache_limit_bytes, keep_used)?;
         Ok(Arc::new(Self {
-            catalogue: Catalogue::open(layout.clone())?,
+            catalogue,
             manifests: Manifests::default(),
             healer: Healer::default(),
             jobs: Jobs::default(),

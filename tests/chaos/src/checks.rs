@@ -52,8 +52,11 @@ fn check_machine(fleet: &Fleet, node: &Node, deployed: u32) -> anyhow::Result<()
     let machine = fleet.machine(node);
     let console = fs::read_to_string(machine.join("console.log"))?;
     let booted = console.lines().filter(|line| *line == "booted from disk").count();
-    ensure!(booted == deployed as usize, "{deployed} deployments, but booted {booted} times");
     let orders = fs::read_to_string(machine.join("orders.log"))?;
+    ensure!(
+        booted == deployed as usize,
+        "{deployed} deployments, but booted {booted} times; the console said:\n{console}\nthe orders were:\n{orders}"
+    );
     let mut highest = 0;
     for order in orders.lines() {
         let epoch = order.split(' ').nth(1).and_then(|epoch| epoch.parse::<u64>().ok());

@@ -242,7 +242,8 @@ impl Machine {
             .create(true)
             .append(true)
             .open(&path)
-            .and_then(|mut file| writeln!(file, "{line}"))
+            // In one write: who is killed in the middle of it leaves no half of a line.
+            .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()))
             .map_err(io("write", &path))
     }
 

@@ -94,6 +94,12 @@ impl OpenDisk {
         self.size_bytes
     }
 
+    /// The disk as if it had other sectors.
+    #[cfg(test)]
+    pub(crate) fn with_sectors_of(self, sector_bytes: u32) -> Self {
+        Self { sector_bytes, ..self }
+    }
+
     /// Logical sector size, in bytes: the unit of partition tables.
     pub(crate) fn sector_bytes(&self) -> u64 {
         u64::from(self.sector_bytes)

@@ -14,6 +14,7 @@ mod tables;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bessemer_image::format::gpt_sector_bytes;
 use bessemer_image::pack::ManifestDigest;
 use bessemer_proto::v1::write_image_task::Source;
 use bessemer_proto::v1::{PackSource, WriteImageTask, WriteReport};
@@ -26,6 +27,9 @@ use crate::root_device;
 use crate::task::{Meter, TaskError, blocking, chain};
 use pack::PackWriter;
 use source::Sources;
+
+/// What disks have that are not 4Kn.
+const USUAL_SECTOR_BYTES: u64 = 512;
 
 /// Writes the task's image to the root device. Stopped, it ends between two chunks.
 pub(crate) async fn write(
@@ -70,6 +74,11 @@ async fn write_pack(
     let mut sources = Sources::new(&pack.urls, meter)?;
     let fetch = pack::fetch_manifest(&mut sources, &digest, image_bytes);
     let manifest = unless_stopped(stop, fetch).await?;
+    // What nearly all disks have, nearly all images are made for.
+    if disk.sector_bytes() != USUAL_SECTOR_BYTES {
+        let start = pack::fetch_first_chunk(&mut sources, &manifest);
+        check_sectors(disk, &unless_stopped(stop, start).await?)?;
+    }
     meter.set_total(image_bytes);
 
     let write = Box::pin(async {
@@ -123,6 +132,17 @@ fn check_size(disk: &OpenDisk, image_bytes: u64) -> Result<(), TaskError> {
         return Err(TaskError::ImageLargerThanDisk { image_bytes, disk, disk_bytes });
     }
     Ok(())
+}
+
+/// Refuses an image that begins with `start` if its partitions would not be found on the disk.
+fn check_sectors(disk: &OpenDisk, start: &[u8]) -> Result<(), TaskError> {
+    match gpt_sector_bytes(start) {
+        Some(image_sector_bytes) if u64::from(image_sector_bytes) != disk.sector_bytes() => {
+            let (disk, disk_sector_bytes) = (disk.name(), disk.sector_bytes());
+            Err(TaskError::SectorSize { image_sector_bytes, disk, disk_sector_bytes })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 async fn unless_stopped<T>(

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bessemer_image::pack::{
-    ChunkIndex, ChunkRefused, InvalidManifest, Manifest, ManifestDigest, manifest_bytes,
+    ChunkDecoder, ChunkIndex, ChunkRefused, InvalidManifest, Manifest, ManifestDigest,
+    manifest_bytes,
 };
 
 use super::crew::{Crew, Job, Outcome, Slot};
@@ -71,6 +72,44 @@ pub(super) async fn fetch_manifest(
                     return Err(TaskError::SourceCorrupt { url, message: invalid.to_string() });
                 }
             },
+        };
+        sources.failed(trouble).await?;
+    }
+}
+
+/// Fetches an image's first chunk alone and checks it: what is to be known before a disk is touched.
+pub(super) async fn fetch_first_chunk(
+    sources: &mut Sources,
+    manifest: &Manifest,
+) -> Result<Vec<u8>, TaskError> {
+    let Some(chunk) = manifest.chunk(ChunkIndex(0)) else { return Ok(Vec::new()) };
+    let mut decoder = ChunkDecoder::new()
+        .map_err(|error| TaskError::Internal { message: format!("no decoder: {error}") })?;
+    let end = chunk.frame_offset_bytes + chunk.frame_bytes as u64;
+    let mut times = 0;
+    loop {
+        let mut frame = Vec::new();
+        let range = chunk.frame_offset_bytes..end;
+        let fetched = match sources.get("/pack", Some(range), None).await {
+            Ok(mut body) => body.read(chunk.frame_bytes, &mut frame).await,
+            Err(trouble) => Err(trouble),
+        };
+        let trouble = match fetched {
+            Err(trouble) => trouble,
+            Ok(()) => {
+                let mut raw = vec![0; chunk.raw_bytes];
+                match decoder.decode(manifest, chunk.index, &frame, &mut raw) {
+                    Ok(_) => return Ok(raw),
+                    Err(refused) => {
+                        times += 1;
+                        if times >= REFUSALS_PER_SOURCE * sources.count() as u32 {
+                            let url = sources.url(sources.current()).to_owned();
+                            return Err(TaskError::ChunkRefused { url, times, refused });
+                        }
+                        Trouble::passing(refused.to_string())
+                    }
+                }
+            }
         };
         sources.failed(trouble).await?;
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bessemer_image::digest::{Algorithm, Digest, Hasher};
+use bessemer_image::format::{DiskFormat, PROBE_BYTES, probe};
 use bessemer_image::pack::CHUNK_BYTES;
 use bessemer_proto::v1::{RawSource, WriteReport};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::source::{Body, Sources, Trouble};
-use super::{check_size, unless_stopped, without_tables};
+use super::{check_sectors, check_size, unless_stopped, without_tables};
 use crate::disk::{AlignedBuffer, OpenDisk};
 use crate::task::{Meter, TaskError, blocking};
 
@@ -39,7 +40,7 @@ pub(super) async fn write(
 
     without_tables(disk, image_bytes, async {
         let (found, held) =
-            transfer(disk, &mut download, expected.algorithm(), meter, stop).await?;
+            transfer(disk, &source.url, &mut download, expected.algorithm(), meter, stop).await?;
         if found != expected {
             return Err(TaskError::ChecksumMismatch {
                 url: source.url.clone(),
@@ -68,13 +69,14 @@ fn expected_digest(source: &RawSource) -> Result<Digest, TaskError> {
 /// returns, nothing is being written any more.
 async fn transfer(
     disk: &Arc<OpenDisk>,
+    url: &str,
     download: &mut Download,
     algorithm: Algorithm,
     meter: &Arc<Meter>,
     stop: &CancellationToken,
 ) -> Result<(Digest, Vec<Part>), TaskError> {
     loop {
-        let mut stages = Stages::start(disk, algorithm, download.image_bytes, meter);
+        let mut stages = Stages::start(disk, url, algorithm, download.image_bytes, meter);
         let fed = unless_stopped(stop, stages.feed(download)).await;
         let ended = stages.finish().await;
         match fed? {
@@ -209,6 +211,7 @@ struct Stages {
 impl Stages {
     fn start(
         disk: &Arc<OpenDisk>,
+        url: &str,
         algorithm: Algorithm,
         image_bytes: u64,
         meter: &Arc<Meter>,
@@ -220,13 +223,13 @@ impl Stages {
             // The channel is new and has room for all.
             free_in.try_send(AlignedBuffer::new(CHUNK_BYTES)).ok();
         }
-        let (disk, meter) = (Arc::clone(disk), Arc::clone(meter));
+        let (disk, meter, url) = (Arc::clone(disk), Arc::clone(meter), url.to_owned());
         Self {
             parts,
             free,
             hashing: tokio::spawn(blocking(move || Ok(hash(algorithm, to_hash, &hashed)))),
             writing: tokio::spawn(blocking(move || {
-                write_parts(&disk, image_bytes, to_write, &free_in, &meter)
+                write_parts(&disk, &url, image_bytes, to_write, &free_in, &meter)
             })),
         }
     }
@@ -284,8 +287,18 @@ fn hash(
     hasher.finish()
 }
 
+/// Refuses what no machine would boot: a container of an image, or a table for other sectors.
+fn check_start(disk: &OpenDisk, url: &str, start: &[u8]) -> Result<(), TaskError> {
+    let start = &start[..start.len().min(PROBE_BYTES)];
+    probe(start)
+        .check(Some(DiskFormat::Raw))
+        .map_err(|refused| TaskError::NotRaw { url: url.to_owned(), refused })?;
+    check_sectors(disk, start)
+}
+
 fn write_parts(
     disk: &OpenDisk,
+    url: &str,
     image_bytes: u64,
     mut parts: mpsc::Receiver<Part>,
     free: &mpsc::Sender<AlignedBuffer>,
@@ -293,6 +306,9 @@ fn write_parts(
 ) -> Result<Vec<Part>, TaskError> {
     let mut held = Vec::new();
     while let Some(part) = parts.blocking_recv() {
+        if part.offset_bytes == 0 {
+            check_start(disk, url, part.bytes())?;
+        }
         let end_bytes = part.offset_bytes + part.length as u64;
         if part.offset_bytes == 0 || end_bytes == image_bytes {
             held.push(part);

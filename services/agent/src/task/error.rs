@@ -1,5 +1,6 @@
 //! Why tasks fail: a stable reason for programs, a message for people.
 
+use bessemer_image::format::FormatRefused;
 use bessemer_image::pack::ChunkRefused;
 
 use crate::disk::DiskError;
@@ -19,6 +20,14 @@ pub(crate) enum TaskError {
     AmbiguousRootDevice { candidates: String },
     #[error("image of {image_bytes} bytes is larger than disk {disk} of {disk_bytes} bytes")]
     ImageLargerThanDisk { image_bytes: u64, disk: String, disk_bytes: u64 },
+    #[error(
+        "the image's partition table is laid out for sectors of {image_sector_bytes} bytes, those \
+         of disk {disk} have {disk_sector_bytes}: it would find no partition; use an image that \
+         was made for such disks"
+    )]
+    SectorSize { image_sector_bytes: u32, disk: String, disk_sector_bytes: u64 },
+    #[error("{url}: {refused}; use image_download_source `local`, which converts it")]
+    NotRaw { url: String, refused: FormatRefused },
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error("{refused}: {url} sent it damaged {times} times")]
@@ -47,6 +56,8 @@ impl TaskError {
             Self::NoRootDevice { .. } => "NO_ROOT_DEVICE",
             Self::AmbiguousRootDevice { .. } => "AMBIGUOUS_ROOT_DEVICE",
             Self::ImageLargerThanDisk { .. } => "IMAGE_LARGER_THAN_DISK",
+            Self::SectorSize { .. } => "IMAGE_SECTOR_SIZE",
+            Self::NotRaw { .. } => "IMAGE_FORMAT_MISMATCH",
             Self::Disk(_) | Self::NotErased { .. } => "DISK_IO",
             Self::ChunkRefused { .. } => "CHUNK_REFUSED",
             Self::SourceUnavailable { .. } => "SOURCE_UNAVAILABLE",

@@ -1,6 +1,7 @@
 //! Restarts, orderly and by `kill -9`.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
@@ -43,7 +44,7 @@ fn image_at(cache: &Cache, mut image: bessemer_proto::v1::Image) -> bessemer_pro
 }
 
 /// A cache in a process of its own. Killed when dropped.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -53,12 +54,32 @@ impl Drop for Process {
 }
 
 impl Process {
-    async fn start(directory: &std::path::Path) -> (Self, ImageServiceClient<Channel>) {
+    async fn start(directory: &Path) -> (Self, ImageServiceClient<Channel>) {
+        Self::start_with(directory, "").await
+    }
+
+    /// Files that it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        list(Path::new(&format!("/proc/{}/fd", self.0.id()))).len()
+    }
+
+    /// Memory that it holds now.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Starts one, with more configuration.
+    pub(crate) async fn start_with(
+        directory: &Path,
+        more: &str,
+    ) -> (Self, ImageServiceClient<Channel>) {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = directory.join("cache.toml");
         let data = directory.join("data");
         let text = format!(
-            "data_dir = {data:?}\ngrpc_listen = \"{port}\"\nhttp_listen = \"127.0.0.1:0\"\n"
+            "data_dir = {data:?}\ngrpc_listen = \"{port}\"\nhttp_listen = \"127.0.0.1:0\"\n{more}"
         );
         std::fs::write(&config, text).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_bessemer-image-cache"))

@@ -10,3 +10,4 @@ mod origin;
 mod prepare;
 mod refuse;
 mod serve;
+mod soak;

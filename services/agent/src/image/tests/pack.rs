@@ -287,3 +287,23 @@ async fn what_is_left_of_an_image_is_found_wherever_it_is() {
     assert_holds(disk.path(), &image.raw);
     assert!(report.resumed_bytes >= 78 * MIB as u64, "{report:?}");
 }
+
+/// A 4Kn disk would look for the table where the image has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_for_other_sectors_is_refused_before_the_disk_is_touched() {
+    let image = Prepared::of(partitioned_image(4));
+    let origin = image.serve().await;
+    // A damaged answer is not what the image says.
+    origin.damage("/pack", 100, 1);
+    let disk = used_disk(5);
+    let before = std::fs::read(disk.path()).unwrap();
+    let open = Arc::new(OpenDisk::open(disk.path()).unwrap().with_sectors_of(4096));
+    let Some(Source::Pack(pack)) = image.task(&[&origin]).source else { panic!() };
+    bessemer_runtime::install_tls_provider();
+    let (meter, stop) = (Arc::new(Meter::default()), CancellationToken::new());
+    let error = super::super::write_pack(&open, &pack, false, &meter, &stop).await.unwrap_err();
+    assert_eq!(error.reason(), "IMAGE_SECTOR_SIZE");
+    let said = error.to_string();
+    assert!(said.contains("sectors of 512 bytes") && said.contains("have 4096"), "{said}");
+    assert!(std::fs::read(disk.path()).unwrap() == before);
+}

@@ -106,3 +106,22 @@ async fn a_raw_image_larger_than_the_disk_is_refused_untouched() {
     assert_eq!(error.reason(), "IMAGE_LARGER_THAN_DISK");
     assert!(has_table(disk.path()));
 }
+
+/// Its digest is right, and all the same no machine would boot it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_of_an_image_is_refused_before_anything_of_it_is_written() {
+    for (mark, name) in [(b"QFI\xfb\0\0\0\x03".as_slice(), "qcow2"), (b"\x1f\x8b", "gzip")] {
+        let mut raw = noise(5, 3 * MIB);
+        raw[..mark.len()].copy_from_slice(mark);
+        let origin = Origin::start([("/raw", raw.clone())]).await;
+        let disk = used_disk(5);
+        let before = std::fs::read(disk.path()).unwrap();
+        let digest = digest_of(&raw, Algorithm::Sha256);
+        let error = write_to(disk.path(), task(&origin, digest)).await.unwrap_err();
+        assert_eq!(error.reason(), "IMAGE_FORMAT_MISMATCH");
+        assert!(error.to_string().contains(name), "{error}");
+        let after = std::fs::read(disk.path()).unwrap();
+        assert!(before[MIB..2 * MIB] == after[MIB..2 * MIB], "something was written");
+        assert!(!has_table(disk.path()));
+    }
+}
