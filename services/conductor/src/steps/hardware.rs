@@ -44,8 +44,11 @@ pub(super) async fn power_off(context: &Context, job: &Job) -> Result<StepResult
     Ok(StepResult::Power(PowerState::Off))
 }
 
-pub(super) async fn power_on(context: &Context, job: &Job) -> Result<StepResult, Failure> {
+/// Boots what was deployed. Not what the boot device was set to last: when an agent was lost between that and here, the
+/// machine was booted into another one, from the ramdisk.
+pub(super) async fn boot_instance(context: &Context, job: &Job) -> Result<StepResult, Failure> {
     let bmc = bmc(context, job)?;
+    job.persist(async || bmc.set_boot_device(BootDevice::Disk).await).await?;
     job.persist(async || bmc.power_on().await).await?;
     Ok(StepResult::Power(PowerState::On))
 }

@@ -166,7 +166,7 @@ async fn perform(context: &Context, job: &Job, resume: bool) -> Result<StepResul
             hardware::power_off(context, job).await
         }
         Step::TearDown => hardware::power_off(context, job).await,
-        Step::BootInstance => hardware::power_on(context, job).await,
+        Step::BootInstance => hardware::boot_instance(context, job).await,
     }
 }
 
