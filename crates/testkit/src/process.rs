@@ -1,11 +1,10 @@
 //! Processes that tests start, kill and start again.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,18 +28,26 @@ pub fn binary(name: &str) -> PathBuf {
         })
 }
 
+/// Ports below those that the kernel gives to outgoing connections (32768 and up): such a connection could take a port
+/// between the moment when it is found free and the moment when a server binds it.
+const PORTS: std::ops::Range<u32> = 10_000..32_000;
+
 /// A loopback port that nothing listens on, and that no other caller in this process was given.
 ///
 /// # Panics
 /// When the system has no port left.
 #[must_use]
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Processes that run side by side begin at different places.
+    let first = std::process::id().wrapping_mul(997) % count;
     loop {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        if given.insert(port) {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        assert!(given < count, "all ports of {PORTS:?} were given or are taken");
+        let port = PORTS.start + (first + given) % count;
+        let port = u16::try_from(port).expect("the range is one of ports");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
