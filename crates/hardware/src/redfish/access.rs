@@ -226,7 +226,7 @@ mod tests {
             ),
             (
                 json!({"redfish_address": "bmc", "redfish_password": 12345}),
-                "driver_info.redfish_password `******` is not text",
+                "driver_info.redfish_password `******` is not text; in JSON, text is in quotes",
             ),
             (
                 json!({"redfish_address": "bmc", "redfish_system_id": "1"}),
