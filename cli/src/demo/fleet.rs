@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bessemer_client::Client;
 use bessemer_hardware::fake::{AgentRunner, Fake};
+use bessemer_hardware::{Bmc, unclaimed};
 use bessemer_proto::v1::{ListNodesRequest, Node, NodeStatus};
 use console::style;
 use futures::future::try_join_all;
@@ -98,7 +99,7 @@ pub(super) async fn pull_the_plug(directory: &Path) {
     for entry in std::fs::read_dir(machines_dir).into_iter().flatten().flatten() {
         let id = entry.file_name().to_string_lossy().into_owned();
         if let Ok(machine) = fake.machine(&id, &serde_json::Map::new(), Vec::new()) {
-            machine.power_off().await.ok();
+            machine.power_off(&unclaimed).await.ok();
         }
     }
 }

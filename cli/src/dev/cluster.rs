@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bessemer_api::Member;
 use bessemer_client::Client;
-use bessemer_conductor::{AgentLimits, Concurrency, FakeConfig, NatsConfig};
+use bessemer_conductor::{
+    AgentLimits, Concurrency, FakeConfig, IpmiConfig, NatsConfig, RedfishConfig,
+};
 use bessemer_hardware::fake::AgentRunner;
 use bessemer_proto::v1::ListConductorsRequest;
 use tokio::net::TcpListener;
@@ -107,6 +109,8 @@ impl Cluster {
                 machines_dir: machines_dir(data_dir),
                 agent_program: PathBuf::new(),
             }),
+            redfish: RedfishConfig::default(),
+            ipmi: IpmiConfig::default(),
             concurrency: Concurrency { deploys: DEPLOYS_AT_ONCE, ..Concurrency::default() },
             agent: AGENT_LIMITS,
             telemetry: bessemer_runtime::telemetry::Config::default(),

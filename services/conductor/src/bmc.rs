@@ -1,44 +1,47 @@
 //! Orders to a machine's BMC, none of which leaves without the right to give it.
 
 use bessemer_domain::ids::NodeId;
-use bessemer_hardware::fake::Machine;
 use bessemer_hardware::{BootDevice, HardwareError};
+use futures::FutureExt;
 
 use crate::Context;
 
-/// A machine's BMC under a claim. Orders wait for the lease; once the claim is another conductor's they are not given.
+/// A machine's BMC under a claim. Every request that changes something waits for the lease; once the claim is another
+/// conductor's it is not sent, also when it is one of several that an order takes.
 pub(crate) struct Bmc<'a> {
     context: &'a Context,
     node: NodeId,
     epoch: u64,
-    machine: Machine,
+    machine: Box<dyn bessemer_hardware::Bmc>,
 }
 
 impl<'a> Bmc<'a> {
-    pub(crate) fn new(context: &'a Context, node: NodeId, epoch: u64, machine: Machine) -> Self {
-        let machine = machine.on_behalf_of(context.own.id.as_str(), epoch);
+    pub(crate) fn new(
+        context: &'a Context,
+        node: NodeId,
+        epoch: u64,
+        machine: Box<dyn bessemer_hardware::Bmc>,
+    ) -> Self {
         Self { context, node, epoch, machine }
     }
 
     /// Whether the machine is on. Changes nothing, so anybody may ask.
-    pub(crate) fn is_on(&self) -> Result<bool, HardwareError> {
-        self.machine.is_on()
+    pub(crate) async fn is_on(&self) -> Result<bool, HardwareError> {
+        self.machine.is_on().await
     }
 
     pub(crate) async fn set_boot_device(&self, device: BootDevice) -> Result<(), HardwareError> {
-        self.entitled().await.set_boot_device(device)
+        let entitled = || self.context.entitled(self.node, self.epoch).boxed();
+        self.machine.set_boot_device(device, &entitled).await
     }
 
     pub(crate) async fn power_on(&self) -> Result<(), HardwareError> {
-        self.entitled().await.power_on().await
+        let entitled = || self.context.entitled(self.node, self.epoch).boxed();
+        self.machine.power_on(&entitled).await
     }
 
     pub(crate) async fn power_off(&self) -> Result<(), HardwareError> {
-        self.entitled().await.power_off().await
-    }
-
-    async fn entitled(&self) -> &Machine {
-        self.context.entitled(self.node, self.epoch).await;
-        &self.machine
+        let entitled = || self.context.entitled(self.node, self.epoch).boxed();
+        self.machine.power_off(&entitled).await
     }
 }

@@ -30,6 +30,12 @@ pub struct Config {
     pub nats: Option<NatsConfig>,
     /// Hardware type `fake`; unset leaves it out.
     pub fake: Option<FakeConfig>,
+    /// Hardware type `redfish`, which every conductor has.
+    #[serde(default)]
+    pub redfish: RedfishConfig,
+    /// Hardware type `ipmi`, which every conductor has.
+    #[serde(default)]
+    pub ipmi: IpmiConfig,
     /// How much is done at once.
     #[serde(default)]
     pub concurrency: Concurrency,
@@ -60,6 +66,28 @@ pub struct FakeConfig {
     pub machines_dir: PathBuf,
     /// The agent's program, `bessemer-agent`.
     pub agent_program: PathBuf,
+}
+
+/// Machines whose BMCs serve Redfish.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedfishConfig {
+    /// URL of the ISO with the deploy ramdisk, as BMCs reach it; for nodes without `driver_info.deploy_iso`.
+    pub deploy_iso: Option<String>,
+}
+
+/// Machines whose BMCs speak IPMI.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IpmiConfig {
+    /// The program `ipmitool`: a name to be found in `PATH`, or a path.
+    pub ipmitool: PathBuf,
+}
+
+impl Default for IpmiConfig {
+    fn default() -> Self {
+        Self { ipmitool: PathBuf::from("ipmitool") }
+    }
 }
 
 /// How much a conductor does at once. What is asked for beyond that waits in line.

@@ -7,6 +7,7 @@
 mod bmc;
 mod cluster;
 mod config;
+mod hardware;
 mod images;
 mod progress;
 mod publish;
@@ -27,7 +28,7 @@ use bessemer_domain::outbox::Notice;
 use bessemer_domain::turn::AtOnce;
 use bessemer_domain::{Rejection, Subject};
 use bessemer_hardware::HardwareError;
-use bessemer_hardware::fake::{AgentRunner, Fake};
+use bessemer_hardware::fake::AgentRunner;
 use bessemer_proto::v1::agent_session_service_server::AgentSessionServiceServer;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -38,10 +39,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use uuid::Uuid;
 
-pub use config::{AgentLimits, Concurrency, Config, FakeConfig, NatsConfig};
+pub use config::{
+    AgentLimits, Concurrency, Config, FakeConfig, IpmiConfig, NatsConfig, RedfishConfig,
+};
 
 use bmc::Bmc;
 use cluster::{Followers, Members, Proposals};
+use hardware::HardwareTypes;
 use images::ImageCaches;
 use progress::ProgressBoard;
 use replica::Replica;
@@ -72,7 +76,7 @@ pub(crate) struct Context {
     pub(crate) at_once: AtOnce,
     pub(crate) limits: AgentLimits,
     pub(crate) lease: watch::Receiver<OwnLease>,
-    fake: Option<Fake>,
+    hardware: HardwareTypes,
 }
 
 impl Context {
@@ -107,20 +111,8 @@ impl Context {
 
     /// The BMC of the machine behind a node, for orders under the claim with `epoch`.
     pub(crate) fn bmc(&self, node: NodeId, epoch: u64) -> Result<Bmc<'_>, HardwareError> {
-        let state = self.replica.state();
-        let spec = state.node(node).map(|node| &node.spec);
-        match (&self.fake, spec) {
-            (Some(fake), Some(spec)) if spec.driver == "fake" => {
-                let ports = state.ports_of(node).map(|port| port.spec.address.to_string());
-                let machine =
-                    fake.machine(&node.to_string(), &spec.driver_info, ports.collect())?;
-                Ok(Bmc::new(self, node, epoch, machine))
-            }
-            (_, spec) => Err(HardwareError::UnknownDriver {
-                driver: spec.map(|spec| spec.driver.clone()).unwrap_or_default(),
-                known: hardware_types(self.fake.as_ref()).collect::<Vec<_>>().join(", "),
-            }),
-        }
+        let machine = self.hardware.machine(&self.replica.state(), node, &self.own.id, epoch)?;
+        Ok(Bmc::new(self, node, epoch, machine))
     }
 
     pub(crate) async fn cluster_id(&self) -> ClusterId {
@@ -130,10 +122,6 @@ impl Context {
     pub(crate) fn version_of(&self, subject: &Subject) -> u64 {
         self.replica.state().version_of(subject)
     }
-}
-
-fn hardware_types(fake: Option<&Fake>) -> impl Iterator<Item = String> {
-    fake.map(|_| "fake".to_owned()).into_iter()
 }
 
 /// A conductor that cannot be started.
@@ -203,15 +191,11 @@ pub async fn start(
     let (proposals, send_proposals) = Proposals::new(Arc::clone(&members), &own.id);
     let images = ImageCaches::new(&config.image_caches)
         .map_err(|source| StartError::Address { field: "image_caches", source })?;
-    let fake = config.fake.as_ref().map(|fake| Fake {
-        machines_dir: fake.machines_dir.clone(),
-        runner,
-        api_urls: config.api_urls.clone(),
-    });
+    let hardware = HardwareTypes::new(&config, runner);
     let registration = Registration {
         incarnation: own.incarnation,
         conductor_group: config.conductor_group.clone(),
-        hardware_types: hardware_types(fake.as_ref()).collect(),
+        hardware_types: hardware.names().map(str::to_owned).collect(),
         address: config.advertised_address.clone().unwrap_or_else(|| format!("http://{address}")),
     };
 
@@ -230,7 +214,7 @@ pub async fn start(
         at_once: config.concurrency.into(),
         limits: config.agent.clone(),
         lease: lease.clone(),
-        fake,
+        hardware,
     });
 
     let (changes_in, changes) = mpsc::channel(CHANGES_WAITING);

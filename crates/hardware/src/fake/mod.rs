@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use agent::{AgentBoot, AgentRunner, InProcessAgents, RunAgent};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use crate::{BootDevice, HardwareError};
+use crate::{Bmc, BootDevice, Entitled, HardwareError};
 
 /// Disk of a machine that does not say how large its disk is.
 const DISK_BYTES_DEFAULT: u64 = 10 * 1024 * 1024 * 1024;
@@ -97,20 +99,13 @@ impl Machine {
         Self { caller: format!("epoch {epoch} conductor {conductor}"), ..self }
     }
 
-    /// Whether it is on. Makes the machine on first sight: off, with an empty disk.
-    ///
-    /// # Errors
-    /// [`HardwareError::Io`] naming the file.
-    pub fn is_on(&self) -> Result<bool, HardwareError> {
+    /// Makes the machine on first sight: off, with an empty disk.
+    fn is_switched_on(&self) -> Result<bool, HardwareError> {
         self.assemble()?;
         Ok(self.read("power")?.trim() == "on")
     }
 
-    /// Sets what it boots the next time it is switched on.
-    ///
-    /// # Errors
-    /// [`HardwareError::Io`] naming the file.
-    pub fn set_boot_device(&self, device: BootDevice) -> Result<(), HardwareError> {
+    fn choose_boot_device(&self, device: BootDevice) -> Result<(), HardwareError> {
         self.assemble()?;
         self.record("orders.log", &format!("{}: boot device {device:?}", self.caller))?;
         self.write(
@@ -122,13 +117,9 @@ impl Machine {
         )
     }
 
-    /// Switches it on. A machine that is on stays as it is.
-    ///
-    /// # Errors
-    /// [`HardwareError::Io`] naming the file, or the agent's program.
-    pub async fn power_on(&self) -> Result<(), HardwareError> {
+    async fn switch_on(&self) -> Result<(), HardwareError> {
         let _order = self.one_at_a_time().await?;
-        if self.is_on()? {
+        if self.is_switched_on()? {
             return Ok(());
         }
         self.record("orders.log", &format!("{}: power on", self.caller))?;
@@ -179,11 +170,7 @@ impl Machine {
         self.record("console.log", said)
     }
 
-    /// Switches it off, at once: what runs on it ends in the middle of whatever it does.
-    ///
-    /// # Errors
-    /// [`HardwareError::Io`] naming the file.
-    pub async fn power_off(&self) -> Result<(), HardwareError> {
+    async fn switch_off(&self) -> Result<(), HardwareError> {
         let _order = self.one_at_a_time().await?;
         self.assemble()?;
         if self.read("power")?.trim() == "off" {
@@ -260,6 +247,40 @@ impl Machine {
     }
 }
 
+impl Bmc for Machine {
+    fn is_on(&self) -> BoxFuture<'_, Result<bool, HardwareError>> {
+        async { self.is_switched_on() }.boxed()
+    }
+
+    fn set_boot_device<'a>(
+        &'a self,
+        device: BootDevice,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move {
+            entitled().await;
+            self.choose_boot_device(device)
+        }
+        .boxed()
+    }
+
+    fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move {
+            entitled().await;
+            self.switch_on().await
+        }
+        .boxed()
+    }
+
+    fn power_off<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move {
+            entitled().await;
+            self.switch_off().await
+        }
+        .boxed()
+    }
+}
+
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> HardwareError {
     let path = path.to_owned();
     move |source| HardwareError::Io { action, path, source }
@@ -268,6 +289,7 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Hardw
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unclaimed;
 
     fn machine(directory: &Path) -> Machine {
         let fake = Fake {
@@ -283,17 +305,17 @@ mod tests {
     async fn power_and_boot_device_are_kept_and_repeats_are_harmless() {
         let home = tempfile::tempdir().unwrap();
         let machine = machine(home.path());
-        assert!(!machine.is_on().unwrap());
-        machine.set_boot_device(BootDevice::Disk).unwrap();
+        assert!(!machine.is_on().await.unwrap());
+        machine.set_boot_device(BootDevice::Disk, &unclaimed).await.unwrap();
         for _ in 0..2 {
-            machine.power_on().await.unwrap();
-            assert!(machine.is_on().unwrap());
+            machine.power_on(&unclaimed).await.unwrap();
+            assert!(machine.is_on().await.unwrap());
         }
         let console = fs::read_to_string(home.path().join("m1/console.log")).unwrap();
         assert_eq!(console, "no bootable device\n");
         for _ in 0..2 {
-            machine.power_off().await.unwrap();
-            assert!(!machine.is_on().unwrap());
+            machine.power_off(&unclaimed).await.unwrap();
+            assert!(!machine.is_on().await.unwrap());
         }
         assert_eq!(fs::metadata(machine.disk()).unwrap().len(), 1024 * 1024);
     }

@@ -75,7 +75,7 @@ pub(super) async fn erase_metadata(
 /// got that far.
 pub(super) async fn sync(context: &Context, job: &Job, resume: bool) -> Result<(), Failure> {
     let bmc = super::hardware::bmc(context, job)?;
-    if resume && !job.persist(async || bmc.is_on()).await? {
+    if resume && !job.persist(async || bmc.is_on().await).await? {
         return Ok(());
     }
     perform(context, job, resume, Task::Sync(SyncTask {})).await.map(drop)

@@ -33,7 +33,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 pub(super) async fn verify_power(context: &Context, job: &Job) -> Result<StepResult, Failure> {
     let bmc = bmc(context, job)?;
-    let on = job.persist(async || bmc.is_on()).await?;
+    let on = job.persist(async || bmc.is_on().await).await?;
     Ok(StepResult::Power(if on { PowerState::On } else { PowerState::Off }))
 }
 

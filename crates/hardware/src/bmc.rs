@@ -1,0 +1,51 @@
+//! What is asked of a machine's baseboard management controller (BMC), whatever it speaks.
+
+use std::fmt::Debug;
+
+use futures::future::BoxFuture;
+
+use crate::HardwareError;
+
+/// What a machine boots next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootDevice {
+    /// The network or virtual media: the deploy ramdisk with the agent.
+    Ramdisk,
+    /// Its own disk.
+    Disk,
+}
+
+/// Returns when the caller may give an order, and never once it may not any more. Awaited anew right before each
+/// request that changes something on the machine: an operation may send several, with long waits between them.
+pub type Entitled<'a> = &'a (dyn Fn() -> BoxFuture<'a, ()> + Send + Sync);
+
+/// For callers that nobody contends with.
+#[must_use]
+pub fn unclaimed<'a>() -> BoxFuture<'a, ()> {
+    Box::pin(std::future::ready(()))
+}
+
+/// A machine's BMC.
+///
+/// Every operation is safe to repeat: asked for what is already so, it succeeds and changes nothing that matters. One
+/// that is dropped in the middle leaves nothing behind that runs on. Success means that the machine *is* as asked, not
+/// only that the BMC took the order. Errors name BMC, request and answer, hold no secret, and say whether another
+/// attempt can help ([`HardwareError::is_retryable`]).
+pub trait Bmc: Debug + Send + Sync {
+    /// Whether the machine is on. Changes nothing, so anybody may ask.
+    fn is_on(&self) -> BoxFuture<'_, Result<bool, HardwareError>>;
+
+    /// Sets what the machine boots the next time it is switched on; for [`BootDevice::Disk`], from then on wherever the
+    /// hardware can keep it. To be called while it is off: what a running machine does with it is up to its vendor.
+    fn set_boot_device<'a>(
+        &'a self,
+        device: BootDevice,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>>;
+
+    /// Switches it on. A machine that is on stays as it is.
+    fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>>;
+
+    /// Switches it off, at once: what runs on it ends in the middle of whatever it does.
+    fn power_off<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>>;
+}

@@ -1,0 +1,81 @@
+//! What can go wrong with a machine.
+
+use std::path::PathBuf;
+
+/// A machine that did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HardwareError {
+    /// No such hardware type here.
+    #[error("driver `{driver}` is not a hardware type of this conductor, which has: {known}")]
+    UnknownDriver {
+        /// The node's driver.
+        driver: String,
+        /// What there is.
+        known: String,
+    },
+    /// The node's `driver_info` does not say what is needed.
+    #[error("driver_info.{key} `{value}` {reason}")]
+    DriverInfo {
+        /// The key.
+        key: &'static str,
+        /// Its value; never a secret's.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A key of `driver_info` that cannot be done without.
+    #[error("driver_info.{key} is missing{hint}")]
+    DriverInfoMissing {
+        /// The key.
+        key: &'static str,
+        /// Where else it is looked for, or nothing.
+        hint: &'static str,
+    },
+    /// The BMC could not be reached, refused, or answered what cannot be understood.
+    #[error("BMC {address}: {request}: {answer}")]
+    Bmc {
+        /// Where the BMC is.
+        address: String,
+        /// Method and path, or the command.
+        request: String,
+        /// What came back, in the BMC's own words as far as there are any.
+        answer: String,
+        /// Whether the same request may be answered differently later.
+        retryable: bool,
+    },
+    /// A program that this host must have.
+    #[error("cannot run `{program}`; it is in the package of the same name")]
+    Program {
+        /// Its name or path.
+        program: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The simulated machine's files cannot be read or written.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl HardwareError {
+    /// Whether trying again without a change by the operator can help.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::UnknownDriver { .. }
+            | Self::DriverInfo { .. }
+            | Self::DriverInfoMissing { .. }
+            | Self::Program { .. } => false,
+            Self::Io { .. } => true,
+            Self::Bmc { retryable, .. } => *retryable,
+        }
+    }
+}

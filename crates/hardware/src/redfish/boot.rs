@@ -1,0 +1,77 @@
+//! What the machine boots next (DSP0268, `Boot` of `ComputerSystem`).
+
+use reqwest::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::quirks;
+use super::resource::Resource;
+use super::service::Service;
+use crate::{BootDevice, Entitled, HardwareError};
+
+/// For how long an override holds, the best first. The ramdisk once, or a machine that loses its conductor would boot it
+/// for ever. The disk from now on; BMCs that know no `Continuous` any more boot it once, and by their boot order then.
+const DURATIONS: [(BootDevice, &[&str]); 2] =
+    [(BootDevice::Ramdisk, &["Once"]), (BootDevice::Disk, &["Continuous", "Once"])];
+
+/// Ironic's default boot mode.
+const BOOT_MODE: &str = "UEFI";
+
+/// Sets the boot source override. It is not read back: some BMCs show it from the next boot on only.
+pub(super) async fn set_override(
+    service: &Service,
+    system: &Resource,
+    device: BootDevice,
+    entitled: Entitled<'_>,
+) -> Result<(), HardwareError> {
+    let quirks = quirks::of(system)?;
+    // BMCs that take changes for the next boot in a resource of their own say so (DSP0266 9.10).
+    let settings = match system.link("/@Redfish.Settings/SettingsObject")? {
+        Some(path) => service.find(path).await?,
+        None => None,
+    };
+    let settings =
+        settings.filter(|it| it.body.pointer("/Boot/BootSourceOverrideTarget").is_some());
+    let place = settings.as_ref().unwrap_or(system);
+
+    let sources = if device == BootDevice::Disk { &["Hdd"] } else { quirks.cd_sources };
+    let source = allowed(system, "BootSourceOverrideTarget", sources)?;
+    let (_, durations) = if device == BootDevice::Ramdisk { DURATIONS[0] } else { DURATIONS[1] };
+    let mut refused = None;
+    for duration in durations {
+        let mut boot = Map::from_iter([("BootSourceOverrideTarget".to_owned(), json!(source))]);
+        let mut set = |key: &str, value: &str, if_absent: bool| -> Result<(), HardwareError> {
+            let current = system.text(&format!("/Boot/{key}"))?;
+            let differs = current.map_or(if_absent, |current| current != value);
+            if differs || (quirks.repeats_settings && current.is_some()) {
+                boot.insert(key.to_owned(), json!(value));
+            }
+            Ok(())
+        };
+        set("BootSourceOverrideEnabled", duration, true)?;
+        // A machine that says nothing of its boot mode has but one.
+        set("BootSourceOverrideMode", BOOT_MODE, false)?;
+        let body = json!({"Boot": Value::Object(boot)});
+        let answer = service.patch(place, &body, entitled).await?;
+        if answer.status != StatusCode::BAD_REQUEST {
+            return answer.accepted().map(drop);
+        }
+        refused = Some(answer);
+    }
+    refused.map_or(Ok(()), |answer| answer.accepted().map(drop))
+}
+
+/// The best of `values` that the BMC allows for a property. One that does not say what it allows is taken to allow all.
+fn allowed(
+    system: &Resource,
+    property: &str,
+    values: &'static [&'static str],
+) -> Result<&'static str, HardwareError> {
+    let allowed = system.texts(&format!("/Boot/{property}@Redfish.AllowableValues"))?;
+    let Some(allowed) = allowed.filter(|allowed| !allowed.is_empty()) else {
+        return Ok(values[0]);
+    };
+    values.iter().copied().find(|value| allowed.contains(value)).ok_or_else(|| {
+        let (wanted, allowed) = (values.join(" or "), allowed.join(", "));
+        system.request.failed(format!("no {property} {wanted} is allowed, only: {allowed}"), false)
+    })
+}

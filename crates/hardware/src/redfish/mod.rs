@@ -1,0 +1,116 @@
+//! Hardware type `redfish`: machines whose BMC serves Redfish (DMTF DSP0266, schemas DSP8010). The deploy ramdisk is an
+//! ISO in a virtual CD drive that the BMC fetches over HTTP.
+
+mod access;
+mod answer;
+mod boot;
+mod media;
+mod power;
+mod quirks;
+mod resource;
+mod service;
+mod session;
+mod system;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use crate::driver_info::text;
+use crate::{Bmc, BootDevice, Entitled, HardwareError};
+use access::{Access, Clients};
+use service::Service;
+use session::Sessions;
+
+/// The hardware type, with the connections and sessions that its machines share.
+#[derive(Debug, Clone, Default)]
+pub struct Redfish {
+    /// The ISO with the deploy ramdisk, for machines that name none.
+    pub deploy_iso: Option<String>,
+    clients: Clients,
+    sessions: Sessions,
+}
+
+/// A machine behind a BMC that serves Redfish.
+#[derive(Debug)]
+pub struct Machine {
+    service: Service,
+    /// `redfish_system_id`.
+    system_path: Option<String>,
+    deploy_iso: Option<String>,
+}
+
+impl Redfish {
+    /// The hardware type. `deploy_iso` is the URL of the ISO with the deploy ramdisk, as BMCs reach it, for machines
+    /// whose `driver_info` has no `deploy_iso`.
+    #[must_use]
+    pub fn new(deploy_iso: Option<String>) -> Self {
+        Self { deploy_iso, ..Self::default() }
+    }
+
+    /// The machine that a node's `driver_info` names, by Ironic's keys: `redfish_address`, `redfish_system_id`,
+    /// `redfish_username`, `redfish_password`, `redfish_verify_ca`, `redfish_auth_type`, `deploy_iso`.
+    ///
+    /// # Errors
+    /// [`HardwareError::DriverInfo`] and [`HardwareError::DriverInfoMissing`]; [`HardwareError::Io`] when the
+    /// authorities of `redfish_verify_ca` cannot be read.
+    pub fn machine(&self, driver_info: &Map<String, Value>) -> Result<Machine, HardwareError> {
+        let access = Access::read(driver_info)?;
+        let own_iso = text(driver_info, "deploy_iso")?.map(str::to_owned);
+        let deploy_iso = own_iso.or_else(|| self.deploy_iso.clone());
+        let http = self.clients.get(&access.trust)?;
+        let service = Service::new(&access, http, self.sessions.clone(), deploy_iso.as_deref());
+        Ok(Machine { service, system_path: access.system_path, deploy_iso })
+    }
+}
+
+impl Machine {
+    async fn prepare_boot(
+        &self,
+        device: BootDevice,
+        entitled: Entitled<'_>,
+    ) -> Result<(), HardwareError> {
+        let iso = match (device, &self.deploy_iso) {
+            (BootDevice::Disk, _) => None,
+            (BootDevice::Ramdisk, Some(iso)) => Some(iso),
+            (BootDevice::Ramdisk, None) => {
+                return Err(HardwareError::DriverInfoMissing {
+                    key: "deploy_iso",
+                    hint: ", and so is deploy_iso in [redfish] of the conductor's configuration",
+                });
+            }
+        };
+        let system = self.system().await?;
+        let drives = media::cd_drives(&self.service, &system).await?;
+        // The medium first: some BMCs refuse to boot from an empty drive.
+        match iso {
+            Some(iso) => media::insert(&self.service, &system, drives, iso, entitled).await?,
+            None => media::eject_all(&self.service, &drives, entitled).await?,
+        }
+        boot::set_override(&self.service, &system, device, entitled).await
+    }
+}
+
+impl Bmc for Machine {
+    fn is_on(&self) -> BoxFuture<'_, Result<bool, HardwareError>> {
+        async { Ok(power::state(&self.system().await?)? != power::OFF) }.boxed()
+    }
+
+    fn set_boot_device<'a>(
+        &'a self,
+        device: BootDevice,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>> {
+        self.prepare_boot(device, entitled).boxed()
+    }
+
+    fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move { power::switch(&self.service, self.system().await?, power::ON, entitled).await }
+            .boxed()
+    }
+
+    fn power_off<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move { power::switch(&self.service, self.system().await?, power::OFF, entitled).await }
+            .boxed()
+    }
+}

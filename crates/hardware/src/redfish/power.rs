@@ -1,0 +1,78 @@
+//! Power (DSP0268, `ComputerSystem.Reset`).
+
+use reqwest::StatusCode;
+use serde_json::json;
+
+use super::resource::Resource;
+use super::service::Service;
+use crate::poll::{POWER_LIMIT, until};
+use crate::{Entitled, HardwareError};
+
+/// `PowerState` of a machine that runs.
+pub(super) const ON: &str = "On";
+/// `PowerState` of a machine that does not.
+pub(super) const OFF: &str = "Off";
+
+/// Kinds of reset that lead to a power state, the best first, and the state on the way there. `PushPowerButton` is in
+/// neither: it does the opposite when it is repeated.
+const WAYS: [(&str, &[&str], &str); 2] =
+    [(ON, &["On", "ForceOn"], "PoweringOn"), (OFF, &["ForceOff"], "PoweringOff")];
+
+/// What the machine's `PowerState` is.
+pub(super) fn state(system: &Resource) -> Result<&str, HardwareError> {
+    let state = system.text("/PowerState")?;
+    // BMCs have it empty until they have looked at the machine for the first time.
+    system.required("/PowerState", state, true)
+}
+
+/// Brings the machine to a power state. An accepted order is not taken for its execution: some BMCs accept any.
+pub(super) async fn switch(
+    service: &Service,
+    system: Resource,
+    wanted: &'static str,
+    entitled: Entitled<'_>,
+) -> Result<(), HardwareError> {
+    let now = state(&system)?;
+    if now == wanted {
+        return Ok(());
+    }
+    let (_, resets, on_the_way) = if wanted == ON { WAYS[0] } else { WAYS[1] };
+    let mut request = system.request.clone();
+    if now != on_the_way {
+        let target = system.text("/Actions/#ComputerSystem.Reset/target")?;
+        let target = system.required("/Actions/#ComputerSystem.Reset/target", target, false)?;
+        let reset = reset_type(&system, resets)?;
+        let answer = service.post(target, &json!({"ResetType": reset}), entitled).await?;
+        request = answer.request.clone();
+        // Somebody pressed the button meanwhile, or the order before was slow: a BMC refuses what is already so.
+        let is_moot = answer.status.is_client_error()
+            && answer.status != StatusCode::UNAUTHORIZED
+            && state(&service.get(&system.path).await?)? == wanted;
+        if !is_moot {
+            answer.accepted()?;
+        }
+    }
+    let reached = until(POWER_LIMIT, || async {
+        Ok((state(&service.get(&system.path).await?)? == wanted).then_some(()))
+    });
+    reached.await?.ok_or_else(|| {
+        let limit = POWER_LIMIT.as_secs();
+        request.failed(format!("accepted, but {limit} s later PowerState is not {wanted}"), true)
+    })
+}
+
+/// The best of `resets` that the BMC allows. One that does not say what it allows is taken to allow all.
+fn reset_type(
+    system: &Resource,
+    resets: &'static [&'static str],
+) -> Result<&'static str, HardwareError> {
+    const ALLOWED: &str = "/Actions/#ComputerSystem.Reset/ResetType@Redfish.AllowableValues";
+    let Some(allowed) = system.texts(ALLOWED)?.filter(|allowed| !allowed.is_empty()) else {
+        return Ok(resets[0]);
+    };
+    resets.iter().copied().find(|reset| allowed.contains(reset)).ok_or_else(|| {
+        let wanted = resets.join(" or ");
+        let allowed = allowed.join(", ");
+        system.request.failed(format!("no ResetType {wanted} is allowed, only: {allowed}"), false)
+    })
+}

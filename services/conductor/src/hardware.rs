@@ -1,0 +1,63 @@
+//! The hardware types of this conductor, by Ironic's names.
+
+use bessemer_domain::State;
+use bessemer_domain::ids::{ConductorId, NodeId};
+use bessemer_hardware::fake::{AgentRunner, Fake};
+use bessemer_hardware::ipmi::Ipmi;
+use bessemer_hardware::redfish::Redfish;
+use bessemer_hardware::{Bmc, HardwareError};
+
+use crate::Config;
+
+/// What reaches machines.
+pub(crate) struct HardwareTypes {
+    fake: Option<Fake>,
+    ipmi: Ipmi,
+    redfish: Redfish,
+}
+
+impl HardwareTypes {
+    /// As configured; `runner` starts the agents of `fake` machines.
+    pub(crate) fn new(config: &Config, runner: AgentRunner) -> Self {
+        Self {
+            fake: config.fake.as_ref().map(|fake| Fake {
+                machines_dir: fake.machines_dir.clone(),
+                runner,
+                api_urls: config.api_urls.clone(),
+            }),
+            ipmi: Ipmi { program: config.ipmi.ipmitool.clone() },
+            redfish: Redfish::new(config.redfish.deploy_iso.clone()),
+        }
+    }
+
+    /// What nodes may have as `driver` here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.fake.iter().map(|_| "fake").chain(["ipmi", "redfish"])
+    }
+
+    /// The machine behind a node, for the conductor `own` under the claim with `epoch`.
+    pub(crate) fn machine(
+        &self,
+        state: &State,
+        node: NodeId,
+        own: &ConductorId,
+        epoch: u64,
+    ) -> Result<Box<dyn Bmc>, HardwareError> {
+        let spec = state.node(node).map(|node| &node.spec);
+        let driver = spec.map_or("", |spec| spec.driver.as_str());
+        match (driver, &self.fake, spec) {
+            ("fake", Some(fake), Some(spec)) => {
+                let ports = state.ports_of(node).map(|port| port.spec.address.to_string());
+                let machine =
+                    fake.machine(&node.to_string(), &spec.driver_info, ports.collect())?;
+                Ok(Box::new(machine.on_behalf_of(own.as_str(), epoch)))
+            }
+            ("ipmi", _, Some(spec)) => Ok(Box::new(self.ipmi.machine(&spec.driver_info)?)),
+            ("redfish", _, Some(spec)) => Ok(Box::new(self.redfish.machine(&spec.driver_info)?)),
+            _ => Err(HardwareError::UnknownDriver {
+                driver: driver.to_owned(),
+                known: self.names().collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+}
