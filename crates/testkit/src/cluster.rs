@@ -421,12 +421,7 @@ fn start_member(
     start_service(home, "bessemer-api", &format!("api-{id}"), &config)
 }
 
-fn start_cache(
-    home: &Path,
-    grpc: u16,
-    http: u16,
-    advertised: &str,
-) -> anyhow::Result<Process> {
+fn start_cache(home: &Path, grpc: u16, http: u16, advertised: &str) -> anyhow::Result<Process> {
     let config = format!(
         "data_dir = \"{data}\"\n\
          grpc_listen = \"127.0.0.1:{grpc}\"\n\

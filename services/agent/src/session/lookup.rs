@@ -26,12 +26,18 @@ pub(super) async fn lookup(
     request: impl Fn() -> LookupRequest,
 ) -> LookupResponse {
     let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LONGEST);
+    // A machine may ask for days: what is logged already is not logged again.
+    let mut logged = vec![String::new(); api_urls.len()];
     loop {
-        for url in api_urls {
+        for (url, logged) in api_urls.iter().zip(&mut logged) {
             match ask(url, request()).await {
                 Ok(found) => return found,
                 Err(error) => {
-                    tracing::info!(api.url = url, error = chain(&error), "lookup not answered");
+                    let error = chain(&error);
+                    if *logged != error {
+                        tracing::info!(api.url = url, error, "lookup not answered");
+                        *logged = error;
+                    }
                 }
             }
         }

@@ -5,9 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::Context;
-use bessemer_proto::v1::{
-    ConfigDrive, CreateNodeRequest, DeploymentSpec, ImageSpec, NodeSpec,
-};
+use bessemer_proto::v1::{ConfigDrive, CreateNodeRequest, DeploymentSpec, ImageSpec, NodeSpec};
 use bessemer_testkit::{prost_struct, verb};
 use prost_types::Struct;
 use prost_types::value::Kind;

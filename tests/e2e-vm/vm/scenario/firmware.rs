@@ -37,7 +37,8 @@ async fn boots(
     .map(str::to_owned)
     .collect();
     arguments.extend([network, "-serial".to_owned(), serial]);
-    arguments.extend(["-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=cd"].map(str::to_owned));
+    arguments
+        .extend(["-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=cd"].map(str::to_owned));
     arguments.extend(["-drive".to_owned(), disc]);
     if let Some(code) = firmware {
         let variables = home.join(format!("{name}.vars"));
@@ -49,8 +50,7 @@ async fn boots(
             arguments.extend(["-drive".to_owned(), drive]);
         }
     }
-    let machine =
-        Process::start(name, Path::new("/usr/bin/qemu-system-x86_64"), &arguments, home)?;
+    let machine = Process::start(name, Path::new("/usr/bin/qemu-system-x86_64"), &arguments, home)?;
     let answer = console.line(&["refused", mac_address], BOOT_LIMIT).await;
     answer.with_context(|| machine.last_words())?;
     Ok(())
