@@ -15,7 +15,7 @@ pub(crate) fn text<'a>(
     match info.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(wrong(key, other, "is not text")),
+        Some(other) => Err(wrong(key, other, "is not text; in JSON, text is in quotes")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with a machine.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// A machine that did not do as asked.
@@ -68,12 +69,15 @@ pub enum HardwareError {
 impl HardwareError {
     /// Whether trying again without a change by the operator can help.
     #[must_use]
-    pub const fn is_retryable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         match self {
             Self::UnknownDriver { .. }
             | Self::DriverInfo { .. }
-            | Self::DriverInfoMissing { .. }
-            | Self::Program { .. } => false,
+            | Self::DriverInfoMissing { .. } => false,
+            // A host that is out of processes for a moment is another matter than one without the program.
+            Self::Program { source, .. } => {
+                !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
+            }
             Self::Io { .. } => true,
             Self::Bmc { retryable, .. } => *retryable,
         }

@@ -85,7 +85,8 @@ impl Tool {
     fn refused(&self, command: &[&str], output: &Output) -> HardwareError {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said: String = said.chars().take(COMPLAINT_CHARS_MAX).collect();
+        let said = said.chars().filter(|char| !char.is_control()).take(COMPLAINT_CHARS_MAX);
+        let said: String = said.collect();
         let lower = said.to_ascii_lowercase();
         match FINAL.iter().find(|(words, _)| lower.contains(words)) {
             Some((_, advice)) => self.failed(command, format!("{said}{advice}"), false),

@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::HardwareError;
 use crate::driver_info::MASK;
 
-/// Most of an answer that an error repeats, in characters.
-const QUOTED_CHARS_MAX: usize = 500;
+/// Most of an answer that an error repeats, in characters. Errors are kept with the node.
+const QUOTED_CHARS_MAX: usize = 600;
 
 /// Answers of a client's fault (4xx) that another attempt may be spared: the BMC is busy with something else.
 const PASSING: [StatusCode; 5] = [
@@ -41,11 +41,16 @@ impl Request {
         }
         HardwareError::Bmc {
             address: self.address.clone(),
-            request: self.line.clone(),
-            answer,
+            request: quoted(&self.line),
+            answer: quoted(&answer),
             retryable,
         }
     }
+}
+
+/// What a BMC said, bounded, and without what would steer the terminal that shows it.
+fn quoted(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(QUOTED_CHARS_MAX).collect()
 }
 
 /// What a BMC answered.
@@ -76,12 +81,12 @@ impl Answer {
         let words = self.words();
         let advice = match status {
             StatusCode::UNAUTHORIZED => {
-                "; see driver_info.redfish_username, redfish_password and redfish_auth_type"
+                " (see driver_info.redfish_username, redfish_password and redfish_auth_type)"
             }
             _ => "",
         };
         let colon = if words.is_empty() { "" } else { ": " };
-        self.request.failed(format!("{status}{colon}{words}{advice}"), retryable)
+        self.request.failed(format!("{status}{advice}{colon}{words}"), retryable)
     }
 
     /// The BMC's words: the extended messages (DSP0266 8.6) if there are any, else what else it sent.
@@ -97,8 +102,7 @@ impl Answer {
             [] => String::from_utf8_lossy(&self.body).into_owned(),
             messages => messages.join("; "),
         };
-        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-        words.chars().take(QUOTED_CHARS_MAX).collect()
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// The same with the messages' arguments, which name parameters where the words do not.

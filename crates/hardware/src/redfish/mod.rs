@@ -4,6 +4,7 @@
 mod access;
 mod answer;
 mod boot;
+mod clients;
 mod media;
 mod power;
 mod quirks;
@@ -11,6 +12,7 @@ mod resource;
 mod service;
 mod session;
 mod system;
+mod trust;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -18,7 +20,8 @@ use serde_json::{Map, Value};
 
 use crate::driver_info::text;
 use crate::{Bmc, BootDevice, Entitled, HardwareError};
-use access::{Access, Clients};
+use access::Access;
+use clients::Clients;
 use service::Service;
 use session::Sessions;
 
@@ -53,7 +56,7 @@ impl Redfish {
     ///
     /// # Errors
     /// [`HardwareError::DriverInfo`] and [`HardwareError::DriverInfoMissing`]; [`HardwareError::Io`] when the
-    /// authorities of `redfish_verify_ca` cannot be read.
+    /// file of `redfish_verify_ca` cannot be read.
     pub fn machine(&self, driver_info: &Map<String, Value>) -> Result<Machine, HardwareError> {
         let access = Access::read(driver_info)?;
         let own_iso = text(driver_info, "deploy_iso")?.map(str::to_owned);

@@ -44,11 +44,19 @@ pub(super) async fn switch(
         let reset = reset_type(&system, resets)?;
         let answer = service.post(target, &json!({"ResetType": reset}), entitled).await?;
         request = answer.request.clone();
-        // Somebody pressed the button meanwhile, or the order before was slow: a BMC refuses what is already so.
-        let is_moot = answer.status.is_client_error()
-            && answer.status != StatusCode::UNAUTHORIZED
-            && state(&service.get(&system.path).await?)? == wanted;
-        if !is_moot {
+        if answer.status.is_client_error() && answer.status != StatusCode::UNAUTHORIZED {
+            // A BMC refuses what is already so, because somebody pressed the button or the order before was slow; and
+            // what comes while the machine is on the way somewhere else.
+            let now = service.get(&system.path).await?;
+            match state(&now)? {
+                now if now == wanted => return Ok(()),
+                ON | OFF => drop(answer.accepted()?),
+                now => {
+                    let words = format!("{}: {} (PowerState {now})", answer.status, answer.words());
+                    return Err(request.failed(words, true));
+                }
+            }
+        } else {
             answer.accepted()?;
         }
     }

@@ -190,7 +190,7 @@ fn a_wrong_driver_info_names_key_and_value() {
         ),
         (
             json!({"ipmi_address": "a", "ipmi_password": 7}),
-            "driver_info.ipmi_password `******` is not text",
+            "driver_info.ipmi_password `******` is not text; in JSON, text is in quotes",
         ),
     ] {
         let error = ipmi.machine(info.as_object().unwrap()).unwrap_err();

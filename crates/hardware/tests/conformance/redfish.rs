@@ -63,6 +63,28 @@ fn run(command: &mut Command, remedy: &str) -> String {
 
 impl Emulator {
     fn start() -> Self {
+        Self::start_with("http", "")
+    }
+
+    /// Over TLS, with the certificate that it made for itself, as BMCs come: for no name, and an authority.
+    fn start_with_own_certificate(home: &Path) -> Self {
+        run(
+            Command::new("openssl")
+                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+                .args(["-nodes", "-subj", "/CN=bmc", "-days", "2"])
+                .args(["-keyout", "key.pem", "-out", "certificate.pem"])
+                .current_dir(home),
+            "apt-get install openssl",
+        );
+        let home = home.display();
+        let config = format!(
+            "SUSHY_EMULATOR_SSL_CERT = '{home}/certificate.pem'\n\
+             SUSHY_EMULATOR_SSL_KEY = '{home}/key.pem'\n"
+        );
+        Self::start_with("https", &config)
+    }
+
+    fn start_with(scheme: &str, more: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let python = python();
         let hash = "import bcrypt; print(bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode())";
@@ -79,7 +101,8 @@ impl Emulator {
                  SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'\n\
                  SUSHY_EMULATOR_LISTEN_PORT = {port}\n\
                  SUSHY_EMULATOR_STATE_DIR = '{home_path}'\n\
-                 SUSHY_EMULATOR_AUTH_FILE = '{home_path}/users'\n"
+                 SUSHY_EMULATOR_AUTH_FILE = '{home_path}/users'\n\
+                 {more}"
             ),
         )
         .unwrap();
@@ -87,7 +110,7 @@ impl Emulator {
         let arguments: Vec<_> =
             arguments.into_iter().chain([config.to_str().unwrap().to_owned()]).collect();
         let process = Process::start("emulator", &python, &arguments, home.path()).unwrap();
-        Self { process, _home: home, address: format!("http://127.0.0.1:{port}") }
+        Self { process, _home: home, address: format!("{scheme}://127.0.0.1:{port}") }
     }
 
     fn machine(&self, change: Value) -> Machine {
@@ -185,4 +208,23 @@ async fn a_wrong_password_is_a_final_error() {
     let error = error.to_string();
     assert!(error.contains("401 Unauthorized") && error.contains("redfish_password"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bmcs_own_certificate_is_taken_from_a_file_and_no_other() {
+    install_tls_provider();
+    let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let emulator = Emulator::start_with_own_certificate(home.path());
+    let of = |home: &tempfile::TempDir| json!(home.path().join("certificate.pem").to_str());
+    emulator.ready(json!({"redfish_verify_ca": of(&home)})).await;
+    emulator.ready(json!({"redfish_verify_ca": false})).await;
+
+    Emulator::start_with_own_certificate(other.path());
+    for trusted in [json!(true), of(&other)] {
+        let machine = emulator.machine(json!({"redfish_verify_ca": trusted}));
+        let error = machine.is_on().await.unwrap_err();
+        assert!(!error.is_retryable(), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("certificate") && error.ends_with("redfish_verify_ca"), "{error}");
+    }
 }
