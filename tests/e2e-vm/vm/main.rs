@@ -10,6 +10,7 @@ mod ramdisk;
 mod scenario;
 mod site;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -26,10 +27,13 @@ struct Arguments {
     scenarios: Vec<Scenario>,
     /// The agent, statically linked.
     #[arg(long, value_name = "PATH")]
-    agent: std::path::PathBuf,
+    agent: PathBuf,
     /// The program of sushy-tools.
     #[arg(long, value_name = "PATH")]
-    sushy_emulator: std::path::PathBuf,
+    sushy_emulator: PathBuf,
+    /// Debian package of the ramdisk's kernel. The default has few drivers and starts faster.
+    #[arg(long, value_name = "NAME", default_value = "linux-image-cloud-amd64")]
+    kernel_package: String,
 }
 
 /// A scenario may take that long.
@@ -38,8 +42,19 @@ const SCENARIO_LIMIT: Duration = Duration::from_secs(90);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    tokio::select! {
+        outcome = run(&arguments) => outcome,
+        // What was started ends with the site.
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            anyhow::bail!("interrupted")
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let began = Instant::now();
-    let mut site = Site::prepare(&arguments.agent, &arguments.sushy_emulator).await?;
+    let mut site = Site::prepare(arguments).await?;
     println!("set-up: {:.1} s", began.elapsed().as_secs_f64());
     let wanted = if arguments.scenarios.is_empty() { Scenario::ALL } else { &arguments.scenarios };
     for scenario in wanted {

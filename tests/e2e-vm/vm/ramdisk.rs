@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use tokio::process::Command;
 
+use crate::Arguments;
+
 /// Where the guests find the loopback interface of this computer: QEMU's user network.
 pub(crate) const GUESTS_LOOPBACK: &str = "10.0.2.2";
 
@@ -12,15 +14,16 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Builds the ISO in `directory`. The kernel without drivers for real hardware starts faster.
+/// Builds the ISO in `directory`.
 pub(crate) async fn build_iso(
     directory: &Path,
-    agent: &Path,
+    arguments: &Arguments,
     api_urls: &[String],
 ) -> anyhow::Result<PathBuf> {
     let mut command = Command::new(repository().join("deploy/ramdisk/build"));
-    command.args(["--kernel-package", "linux-image-cloud-amd64", "--compression", "3"]);
-    command.arg("--agent").arg(agent).arg("--output").arg(directory).arg("--cache").arg(cache());
+    command.args(["--kernel-package", &arguments.kernel_package, "--compression", "3"]);
+    command.arg("--agent").arg(&arguments.agent).arg("--cache").arg(cache());
+    command.arg("--output").arg(directory);
     for url in api_urls {
         command.args(["--api-url", &url.replace("127.0.0.1", GUESTS_LOOPBACK)]);
     }

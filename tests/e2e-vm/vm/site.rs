@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bessemer_testkit::{Cluster, Options, Process, digest_of_file, free_port};
 
+use crate::Arguments;
 use crate::domain::Domain;
 use crate::lab::{Lab, listening};
 use crate::ramdisk::{GUESTS_LOOPBACK, build_image, build_iso};
@@ -26,7 +27,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) async fn prepare(agent: &Path, sushy_emulator: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn prepare(arguments: &Arguments) -> anyhow::Result<Self> {
         let options = Options {
             conductors: 2,
             nats: false,
@@ -37,9 +38,9 @@ impl Site {
         let home = cluster.home().to_owned();
         let (files, lab) = (home.join("ramdisk"), home.join("lab"));
         let (iso, image, mut lab) = tokio::try_join!(
-            build_iso(&files, agent, cluster.api_urls()),
+            build_iso(&files, arguments, cluster.api_urls()),
             build_image(&home),
-            Lab::start(&lab, sushy_emulator),
+            Lab::start(&lab, &arguments.sushy_emulator),
         )?;
         let port = free_port();
         let arguments = ["-m", "http.server", "--bind", "127.0.0.1", "--directory"];

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context;
 use bessemer_proto::v1::{ConfigDrive, CreateNodeRequest, DeploymentSpec, ImageSpec, NodeSpec};
@@ -25,6 +26,7 @@ pub(crate) async fn run(site: &mut Site) -> anyhow::Result<()> {
     site.cluster.deploy(NODE, deployment(site, "first.example")).await?;
     site.cluster.until_state(NODE, "active").await?;
     says_its_name(site, "first.example").await?;
+    has_valid_partition_table(&site.machine.disk)?;
 
     site.cluster.client.undeploy_node(verb(NODE)).await?;
     site.cluster.until_state(NODE, "available").await?;
@@ -88,6 +90,17 @@ fn nested(fields: Struct) -> prost_types::Value {
 pub(super) async fn says_its_name(site: &Site, host_name: &str) -> anyhow::Result<()> {
     let words = ["DEPLOYED-SYSTEM", &format!("host {host_name} "), &format!("key {OWNERS_KEY}")];
     site.machine.console.line(&words, BOOT_LIMIT).await?;
+    Ok(())
+}
+
+/// The image's GPT reaches to the end of the disk, and has the config drive in it.
+fn has_valid_partition_table(disk: &Path) -> anyhow::Result<()> {
+    // Debian keeps it out of an ordinary path.
+    let output = Command::new("/usr/sbin/sgdisk").args(["--verify", "--print"]).arg(disk).output();
+    let output = output.context("cannot start sgdisk; run installs it")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let holds = |words: &str| said.contains(words);
+    anyhow::ensure!(holds("No problems found") && holds("ESP") && holds("config-2"), "{said}");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The ISO boots by BIOS and by UEFI; the agent in it finds the API, which knows no such machine.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context;
 use bessemer_testkit::Process;
@@ -50,8 +51,13 @@ async fn boots(
             arguments.extend(["-drive".to_owned(), drive]);
         }
     }
+    let began = Instant::now();
     let machine = Process::start(name, Path::new("/usr/bin/qemu-system-x86_64"), &arguments, home)?;
     let answer = console.line(&["refused", mac_address], BOOT_LIMIT).await;
     answer.with_context(|| machine.last_words())?;
+    println!(
+        "{name}: the agent had an answer {:.1} s after power on",
+        began.elapsed().as_secs_f64()
+    );
     Ok(())
 }
