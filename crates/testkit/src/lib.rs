@@ -6,6 +6,7 @@
 mod cluster;
 mod history;
 mod image;
+mod ipmi;
 mod nats;
 mod process;
 mod proxy;
@@ -14,6 +15,7 @@ mod wait;
 pub use cluster::{Cluster, Options, deployment_of, prost_struct, verb};
 pub use history::{assert_stream_complete, settled_history};
 pub use image::{PartitionedImage, digest_of_file, digest_of_prefix, empty_disk};
+pub use ipmi::IpmiSimulator;
 pub use nats::NatsServer;
 pub use process::{Agent, Process, binary, free_port, peak_rss_bytes};
 pub use proxy::Proxy;

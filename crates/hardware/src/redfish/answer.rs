@@ -12,10 +12,12 @@ use crate::driver_info::MASK;
 /// Most of an answer that an error repeats, in characters. Errors are kept with the node.
 const QUOTED_CHARS_MAX: usize = 600;
 
-/// Answers of a client's fault (4xx) that another attempt may be spared: the BMC is busy with something else.
-const PASSING: [StatusCode; 5] = [
+/// Answers of a client's fault (4xx) that another attempt may be spared: the BMC is busy with something else, or what was
+/// read before has changed.
+const PASSING: [StatusCode; 6] = [
     StatusCode::REQUEST_TIMEOUT,
     StatusCode::CONFLICT,
+    StatusCode::PRECONDITION_FAILED,
     StatusCode::LOCKED,
     StatusCode::TOO_EARLY,
     StatusCode::TOO_MANY_REQUESTS,

@@ -25,12 +25,6 @@ const REDIRECTIONS_MAX: usize = 3;
 #[derive(Clone, Default)]
 pub(super) struct Clients(Arc<Mutex<HashMap<Trust, Client>>>);
 
-impl std::fmt::Debug for Clients {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Clients").finish_non_exhaustive()
-    }
-}
-
 impl Clients {
     pub(super) fn get(&self, trust: &Trust) -> Result<Client, HardwareError> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);

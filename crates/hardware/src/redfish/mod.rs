@@ -26,21 +26,33 @@ use service::Service;
 use session::Sessions;
 
 /// The hardware type, with the connections and sessions that its machines share.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Redfish {
-    /// The ISO with the deploy ramdisk, for machines that name none.
-    pub deploy_iso: Option<String>,
+    /// For machines that name none.
+    deploy_iso: Option<String>,
     clients: Clients,
     sessions: Sessions,
 }
 
+impl std::fmt::Debug for Redfish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redfish").finish_non_exhaustive()
+    }
+}
+
 /// A machine behind a BMC that serves Redfish.
-#[derive(Debug)]
 pub struct Machine {
     service: Service,
     /// `redfish_system_id`.
     system_path: Option<String>,
+    /// Its query may be what lets the BMC fetch it.
     deploy_iso: Option<String>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("service", &self.service).finish_non_exhaustive()
+    }
 }
 
 impl Redfish {
@@ -90,6 +102,8 @@ impl Machine {
             Some(iso) => media::insert(&self.service, &system, drives, iso, entitled).await?,
             None => media::eject_all(&self.service, &drives, entitled).await?,
         }
+        // Read again: the medium may have changed the system, and with it its ETag.
+        let system = self.service.get(&system.path).await?;
         boot::set_override(&self.service, &system, device, entitled).await
     }
 }

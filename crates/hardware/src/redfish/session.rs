@@ -44,12 +44,6 @@ type Key = (String, Login);
 #[derive(Clone, Default)]
 pub(super) struct Sessions(Arc<Mutex<HashMap<Key, Pass>>>);
 
-impl std::fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sessions").finish_non_exhaustive()
-    }
-}
-
 impl Sessions {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Pass>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,19 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bessemer_hardware::ipmi::{Ipmi, Machine};
 use bessemer_hardware::{Bmc, BootDevice, unclaimed};
-use bessemer_testkit::{Process, free_port, wait_for};
+use bessemer_testkit::{IpmiSimulator, wait_for};
 use serde_json::{Value, json};
 
 use crate::contract;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// What the simulator calls for the chassis: `chassis 0x20 get|set power|boot VALUE`.
+/// A chassis that remembers.
 const CHASSIS: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"
 case "$2" in
@@ -23,60 +23,23 @@ case "$2" in
 esac
 "#;
 
-const COMMANDS: &str = "\
-mc_setbmc 0x20
-mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
-mc_enable 0x20
-";
-
-struct Simulator {
-    process: Process,
+struct Peer {
+    bmc: IpmiSimulator,
     home: tempfile::TempDir,
-    port: u16,
 }
 
-impl Simulator {
+impl Peer {
     fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let file = |name: &str, content: &str| {
-            let path = home.path().join(name);
-            fs::write(&path, content).unwrap();
-            path
-        };
-        let chassis = file("chassis", CHASSIS);
-        fs::set_permissions(&chassis, fs::Permissions::from_mode(0o755)).unwrap();
-        file("power", "0");
-        file("boot", "none");
-        let lan = file(
-            "lan.conf",
-            &format!(
-                "name \"machine\"\n\
-                 set_working_mc 0x20\n\
-                 startlan 1\n\
-                 addr 127.0.0.1 {port}\n\
-                 priv_limit admin\n\
-                 allowed_auths_admin md5\n\
-                 guid a123456789abcdefa123456789abcdef\n\
-                 endlan\n\
-                 chassis_control \"{} 0x20\"\n\
-                 user 2 true \"admin\" \"secret\" admin 10 md5\n",
-                chassis.display()
-            ),
-        );
-        let commands = file("commands", COMMANDS);
-        let state = home.path().join("state");
-        fs::create_dir(&state).unwrap();
-        let words = ["-n", "-c", text(&lan), "-f", text(&commands), "-s", text(&state)];
-        let arguments = words.map(str::to_owned);
-        let process = Process::start("ipmi_sim", Path::new("ipmi_sim"), &arguments, home.path())
-            .expect("apt-get install openipmi ipmitool");
-        Self { process, home, port }
+        fs::write(home.path().join("power"), "0").unwrap();
+        fs::write(home.path().join("boot"), "none").unwrap();
+        let bmc = IpmiSimulator::start(home.path(), CHASSIS).unwrap();
+        Self { bmc, home }
     }
 
     fn machine(&self, change: Value) -> Machine {
         let mut info = json!({
-            "ipmi_address": "127.0.0.1", "ipmi_port": self.port, "ipmi_username": "admin",
+            "ipmi_address": "127.0.0.1", "ipmi_port": self.bmc.port, "ipmi_username": "admin",
             // The simulator has no suite 17.
             "ipmi_password": "secret", "ipmi_cipher_suite": "3",
         });
@@ -95,7 +58,7 @@ impl Simulator {
                 machine
                     .is_on()
                     .await
-                    .map_err(|error| format!("{error} {}", self.process.last_words()))
+                    .map_err(|error| format!("{error} {}", self.bmc.process.last_words()))
             },
         )
         .await
@@ -104,17 +67,13 @@ impl Simulator {
     }
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
 #[tokio::test]
 async fn ipmi_machines_hold_the_contract() {
-    let simulator = Simulator::start();
-    let machine = simulator.ready().await;
+    let peer = Peer::start();
+    let machine = peer.ready().await;
     contract::holds(&machine, async || {
         // The simulator's word for "force boot from the default hard drive" is `default`.
-        match fs::read_to_string(simulator.home.path().join("boot")).unwrap().trim() {
+        match fs::read_to_string(peer.home.path().join("boot")).unwrap().trim() {
             "pxe" => BootDevice::Ramdisk,
             "default" => BootDevice::Disk,
             other => panic!("boots from {other}"),
@@ -125,11 +84,11 @@ async fn ipmi_machines_hold_the_contract() {
 
 #[tokio::test]
 async fn ipmi_errors_name_bmc_request_and_answer() {
-    let simulator = Simulator::start();
-    let address = format!("127.0.0.1:{}", simulator.port);
-    simulator.ready().await;
+    let peer = Peer::start();
+    let address = format!("127.0.0.1:{}", peer.bmc.port);
+    peer.ready().await;
 
-    let no_suite = simulator.machine(json!({"ipmi_cipher_suite": 17}));
+    let no_suite = peer.machine(json!({"ipmi_cipher_suite": 17}));
     let error = no_suite.power_on(&unclaimed).await.unwrap_err();
     assert!(!error.is_retryable());
     let error = error.to_string();
@@ -139,7 +98,7 @@ async fn ipmi_errors_name_bmc_request_and_answer() {
     );
     assert!(error.ends_with("another driver_info.ipmi_cipher_suite may do"), "{error}");
 
-    let stranger = simulator.machine(json!({"ipmi_password": "hunter2"}));
+    let stranger = peer.machine(json!({"ipmi_password": "hunter2"}));
     let error = format!("{0:?} {0}", stranger.is_on().await.unwrap_err());
     assert!(error.contains("Unable to establish IPMI v2 / RMCP+ session"), "{error}");
     assert!(!error.contains("hunter2") && !format!("{stranger:?}").contains("hunter2"));

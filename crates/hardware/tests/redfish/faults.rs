@@ -198,7 +198,8 @@ async fn a_bmc_that_repeats_the_isos_token_does_not_spread_it() {
     server.fail("POST", 400, &refusal(&format!("cannot fetch {ISO}")));
     let machine = server.machine();
     let error = machine.set_boot_device(BootDevice::Ramdisk, &unclaimed).await.unwrap_err();
-    let shown = format!("{error} {error:?}");
+    let shown = format!("{error} {error:?} {machine:?}");
+    assert!(!shown.contains("s3same"), "{shown}");
     assert!(shown.contains("cannot fetch http://images.example/deploy.iso?******"), "{shown}");
 }
 

@@ -6,6 +6,7 @@ mod corruption;
 mod deploy;
 mod disaster;
 mod images;
+mod ipmi;
 mod members;
 mod refusal;
 mod restart;
