@@ -117,6 +117,7 @@ fn in_process_agents() -> AgentRunner {
                 system_uuid: None,
                 disks: vec![boot.disk],
                 state_dir: boot.state_dir,
+                log_file: None,
             };
             if let Err(error) = bessemer_agent::run(config, cancel).await {
                 tracing::warn!(error = chain(&error), "an agent ended");

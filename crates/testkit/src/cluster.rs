@@ -34,11 +34,19 @@ pub struct Options {
     pub nats: bool,
     /// Deployments that a conductor runs at once.
     pub deploys_at_once: usize,
+    /// Host by which agents reach conductors and the image cache, if they do not run on this computer.
+    pub agents_reach: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { members: 3, conductors: 2, nats: true, deploys_at_once: 250 }
+        Self {
+            members: 3,
+            conductors: 2,
+            nats: true,
+            deploys_at_once: 250,
+            agents_reach: "127.0.0.1".to_owned(),
+        }
     }
 }
 
@@ -77,7 +85,8 @@ impl Cluster {
         let nats = options.nats.then(|| NatsServer::start(home)).transpose()?;
         let (cache_grpc, cache_http) = (free_port(), free_port());
         let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], cache_http))).await?;
-        let cache = start_cache(home, cache_grpc, cache_http, proxy.address())?;
+        let advertised = format!("{}:{}", options.agents_reach, proxy.address().port());
+        let cache = start_cache(home, cache_grpc, cache_http, &advertised)?;
         let ports: Vec<_> = (0..options.members).map(|_| free_port()).collect();
         let api_urls: Vec<_> =
             ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
@@ -412,12 +421,7 @@ fn start_member(
     start_service(home, "bessemer-api", &format!("api-{id}"), &config)
 }
 
-fn start_cache(
-    home: &Path,
-    grpc: u16,
-    http: u16,
-    advertised: SocketAddr,
-) -> anyhow::Result<Process> {
+fn start_cache(home: &Path, grpc: u16, http: u16, advertised: &str) -> anyhow::Result<Process> {
     let config = format!(
         "data_dir = \"{data}\"\n\
          grpc_listen = \"127.0.0.1:{grpc}\"\n\
@@ -443,6 +447,7 @@ fn start_conductor(
          api_urls = {api_urls:?}\n\
          image_caches = [\"{cache}\"]\n\
          listen = \"127.0.0.1:{port}\"\n\
+         advertised_address = \"http://{host}:{port}\"\n\
          [fake]\n\
          machines_dir = \"{machines}\"\n\
          agent_program = \"{agent}\"\n\
@@ -451,6 +456,7 @@ fn start_conductor(
          [agent]\n\
          silence_seconds = 8\n",
         port = free_port(),
+        host = options.agents_reach,
         deploys = options.deploys_at_once,
         machines = home.join("machines").display(),
         agent = binary("bessemer-agent").display(),

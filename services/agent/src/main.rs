@@ -14,7 +14,10 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let telemetry = bessemer_runtime::telemetry::Config::default();
+        let telemetry = bessemer_runtime::telemetry::Config {
+            file: config.log_file.clone(),
+            ..Default::default()
+        };
         let _telemetry = bessemer_runtime::telemetry::init("bessemer-agent", &telemetry)?;
         let stop = bessemer_runtime::on_signal()?;
         bessemer_agent::run(config, stop).await?;

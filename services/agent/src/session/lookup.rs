@@ -19,15 +19,25 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// the machine anew.
 const PAUSE_LONGEST: Duration = Duration::from_secs(2);
 
-/// Asks the members of the API in turn, for ever.
-pub(super) async fn lookup(api_urls: &[String], request: &LookupRequest) -> LookupResponse {
+/// Asks the members of the API in turn, for ever; every time with what the machine looks like then: a network
+/// interface may appear while we ask.
+pub(super) async fn lookup(
+    api_urls: &[String],
+    request: impl Fn() -> LookupRequest,
+) -> LookupResponse {
     let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LONGEST);
+    // A machine may ask for days: what is logged already is not logged again.
+    let mut logged = vec![String::new(); api_urls.len()];
     loop {
-        for url in api_urls {
-            match ask(url, request.clone()).await {
+        for (url, logged) in api_urls.iter().zip(&mut logged) {
+            match ask(url, request()).await {
                 Ok(found) => return found,
                 Err(error) => {
-                    tracing::info!(api.url = url, error = chain(&error), "lookup not answered");
+                    let error = chain(&error);
+                    if *logged != error {
+                        tracing::info!(api.url = url, error, "lookup not answered");
+                        *logged = error;
+                    }
                 }
             }
         }

@@ -88,13 +88,13 @@ impl Agent {
     pub(crate) async fn serve(&mut self, api_urls: &[String]) {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LONGEST);
         loop {
-            let request = LookupRequest {
+            let request = || LookupRequest {
                 mac_addresses: self.machine.mac_addresses(),
                 system_uuid: self.machine.system_uuid(),
                 token: self.identity.token().to_owned(),
                 agent_version: AGENT_VERSION.to_owned(),
             };
-            let found = lookup::lookup(api_urls, &request).await;
+            let found = lookup::lookup(api_urls, request).await;
             let mut was_welcome = false;
             let Err(end) = self.session(&found, &mut was_welcome).await;
             tracing::info!(

@@ -10,7 +10,13 @@ use crate::images::{IMAGE_BYTES, assert_holds_image, deployment};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deployments_wait_in_line_and_all_get_their_turn() {
-    let options = Options { members: 1, conductors: 1, nats: false, deploys_at_once: 1 };
+    let options = Options {
+        members: 1,
+        conductors: 1,
+        nats: false,
+        deploys_at_once: 1,
+        ..Options::default()
+    };
     let cluster = Cluster::start(&options).await.unwrap();
     let names = ["first", "second", "third"];
     let mut nodes = Vec::new();

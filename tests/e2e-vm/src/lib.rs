@@ -1,0 +1,1 @@
+//! A test on virtual machines; see `vm/` and `run`.
