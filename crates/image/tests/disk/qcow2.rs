@@ -122,12 +122,12 @@ fn what_is_not_self_contained_is_refused_by_name() {
             "-f",
             "qcow2",
             "-o",
-            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+            "encrypt.format=aes,encrypt.key-secret=s",
             text(&image),
             "1M",
         ],
     );
-    assert!(matches!(refusal("qcow2", &image), DiskFault::Encrypted { method: 2 }));
+    assert!(matches!(refusal("qcow2", &image), DiskFault::Encrypted { method: 1 }));
 }
 
 /// A valid image with one field of the header changed.
@@ -139,6 +139,8 @@ fn every_rule_of_the_header_is_checked() {
     use DiskFault as E;
     assert!(matches!(changed(0, b"X"), E::NoMark));
     assert!(matches!(changed(7, &[4]), E::Version { version: 4, .. }));
+    // LUKS.
+    assert!(matches!(changed(35, &[2]), E::Encrypted { method: 2 }));
     assert!(matches!(changed(79, &[1]), E::Dirty));
     assert!(matches!(changed(79, &[2]), E::Corrupt));
     assert!(matches!(changed(79, &[4]), E::ExternalDataFile));
