@@ -17,6 +17,9 @@ use crate::api::{Answers, Api};
 /// A cache that does not accept a connection in this time is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often a cache that is silent while it works is asked whether it is there, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
 /// Largest message taken from a cache: a list of thousands of images.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -32,7 +35,12 @@ impl ImageCaches {
             let endpoint = Endpoint::from_shared(url.clone()).map_err(|source| {
                 StartError::ImageCache { url: url.clone(), source: Box::new(source) }
             })?;
-            Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy())
+            Ok(endpoint
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(PING_EVERY)
+                .keep_alive_timeout(PING_EVERY)
+                .connect_lazy())
         };
         Ok(Self { channels: urls.iter().map(connect).collect::<Result<_, _>>()? })
     }

@@ -9,6 +9,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::cluster::noticing_silence;
+
 /// The caches of this site. One is asked until it fails, then the next.
 #[derive(Debug)]
 pub(crate) struct ImageCaches {
@@ -46,7 +48,7 @@ impl ImageCaches {
         let channels = urls
             .iter()
             .map(|url| {
-                let endpoint = Endpoint::from_shared(url.clone())?.tcp_nodelay(true);
+                let endpoint = noticing_silence(Endpoint::from_shared(url.clone())?);
                 Ok((url.clone(), endpoint.connect_lazy()))
             })
             .collect::<Result<_, tonic::transport::Error>>()?;

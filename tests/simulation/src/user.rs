@@ -121,11 +121,11 @@ impl World {
         }
         let verb = match node.provision.state {
             At::Enroll => ProvisionVerb::Manage,
-            At::Manageable | At::InspectFailed if self.exec.chance(20) => ProvisionVerb::Inspect,
-            At::Manageable if self.exec.chance(20) => {
+            At::Manageable | At::InspectFailed if self.exec.chance(8) => ProvisionVerb::Inspect,
+            At::Manageable if self.exec.chance(8) => {
                 ProvisionVerb::Clean(vec![Step::EraseDevices])
             }
-            At::Manageable if self.exec.chance(10) => ProvisionVerb::Adopt(self.any_deployment()),
+            At::Manageable if self.exec.chance(4) => ProvisionVerb::Adopt(self.any_deployment()),
             At::Manageable => ProvisionVerb::Provide,
             At::InspectFailed | At::AdoptFailed => ProvisionVerb::Manage,
             At::Available if self.exec.chance(10) => ProvisionVerb::Manage,

@@ -56,9 +56,11 @@ async fn follow_one(
         })
         .await
         .into_inner();
+    let member = members.current();
     let mut slices = Vec::new();
     loop {
         let Ok(message) = timeout(SILENCE_MAX, updates.message()).await else {
+            members.move_on(&member);
             return Err(Status::deadline_exceeded("the member is silent"));
         };
         let Some(message) = message? else { return Ok(()) };

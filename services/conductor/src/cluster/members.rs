@@ -14,6 +14,11 @@ use tonic::transport::{Channel, Endpoint, Error};
 /// How long a member has to accept a connection; another one is tried then.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
+/// How often a peer that says nothing is asked whether it is there, and how long it has to answer: together less than a
+/// lease.
+const PING_EVERY: Duration = Duration::from_secs(1);
+const PING_ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
 /// How often the members are asked who they are: well within the lease, so that a new leader hears of this conductor
 /// before it misses it.
 const LEARN_EVERY: Duration = Duration::from_millis(500);
@@ -96,9 +101,20 @@ impl Members {
 }
 
 fn connect(url: &str, votes: bool) -> Result<Member, Error> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?;
-    let channel = endpoint.tcp_nodelay(true).connect_timeout(CONNECT_LIMIT).connect_lazy();
+    let channel = noticing_silence(Endpoint::from_shared(url.to_owned())?)
+        .connect_timeout(CONNECT_LIMIT)
+        .connect_lazy();
     Ok(Member { url: url.to_owned(), channel, votes })
+}
+
+/// A peer that the network has swallowed sends no goodbye. One that does not answer pings has its connection ended, and
+/// with it every request that waits for it, however long it may take its time otherwise.
+pub(crate) fn noticing_silence(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_ANSWER_LIMIT)
+        .keep_alive_while_idle(true)
 }
 
 /// Asks for ever who the members are.
@@ -147,6 +163,27 @@ mod tests {
         members.update(&urls(&[5])).unwrap();
         assert_eq!(members.voters().len(), 1);
         assert_eq!(known(&members).len(), 4);
+    }
+
+    /// Connections to it are accepted, by the kernel, and never answered.
+    #[tokio::test]
+    async fn a_member_that_was_swallowed_by_the_network_is_given_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ports = [silent.local_addr().unwrap().port(), live.local_addr().unwrap().port()];
+        let (_health, service) = tonic_health::server::health_reporter();
+        let incoming = tonic::transport::server::TcpIncoming::from(live);
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(incoming));
+
+        let members = Members::new(&urls(&ports)).unwrap();
+        let asked = members.ask("check", |channel| {
+            let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
+            async move { client.check(tonic_health::pb::HealthCheckRequest::default()).await }
+        });
+        let limit = (PING_EVERY + PING_ANSWER_LIMIT) * 5;
+        tokio::time::timeout(limit, asked).await.expect("it is still waited for");
+        assert_eq!(members.current().url, urls(&ports)[1]);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::publish::Message;
 
 pub(crate) use follow::{Followers, follow};
 pub(crate) use lease::keep_lease;
-pub(crate) use members::{Members, learn};
+pub(crate) use members::{Members, learn, noticing_silence};
 pub(crate) use propose::Proposals;
 
 /// Largest answer that is taken: a slice of the state, or a batch of events with their config drives.

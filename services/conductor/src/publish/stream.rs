@@ -36,6 +36,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 /// How long JetStream may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
+/// How often a silent server is asked whether it is there; after two pings without an answer another one is tried.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
 /// An event as it is published.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
@@ -122,6 +125,7 @@ impl EventStream {
     pub(super) async fn open(config: &NatsConfig) -> Result<Self, PublishError> {
         let client = async_nats::ConnectOptions::new()
             .connection_timeout(ANSWER_LIMIT)
+            .ping_interval(PING_EVERY)
             .connect(config.url.split(',').map(str::trim).collect::<Vec<_>>())
             .await
             .map_err(|source| PublishError::Connect { url: config.url.clone(), source })?;
