@@ -14,6 +14,7 @@ mod image_argument;
 mod machines;
 mod node;
 mod output;
+mod partition_arguments;
 mod port;
 mod progress;
 mod session;

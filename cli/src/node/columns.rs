@@ -192,6 +192,9 @@ fn deployment(status: &NodeStatus) -> Vec<(&'static str, String)> {
                 quantity::bytes(write.wire_bytes)
             ),
         ));
+        if !write.root_uuid.is_empty() {
+            fields.push(("Root file system", write.root_uuid.clone()));
+        }
     }
     fields
 }

@@ -1,6 +1,6 @@
-//! `node deploy` and `node rebuild`.
+//! `node deploy`, `node rebuild` and `node adopt`.
 
-use bessemer_proto::v1::{DeployNodeRequest, DeploymentSpec};
+use bessemer_proto::v1::{DeployNodeRequest, DeploymentSpec, ImageSpec};
 
 use super::verdict::Goal;
 use super::wait::settle;
@@ -8,6 +8,7 @@ use crate::arguments::{KeyValue, Mutation, Version, Wait};
 use crate::config_drive::ConfigDriveArguments;
 use crate::failure::Failure;
 use crate::image_argument::{ImageDigest, resolve};
+use crate::partition_arguments::PartitionArguments;
 use crate::session::Session;
 
 /// `node deploy`.
@@ -34,6 +35,18 @@ pub(crate) struct Rebuild {
     details: DeploymentArguments,
 }
 
+/// `node adopt`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Adopt {
+    /// Name or id of the node
+    node: String,
+    /// What runs on it: URL, path, or name or id of a prepared image; a rebuild puts this on it
+    #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
+    image: String,
+    #[command(flatten)]
+    details: DeploymentArguments,
+}
+
 /// All of a deployment but node and image.
 #[derive(Debug, clap::Args)]
 struct DeploymentArguments {
@@ -48,6 +61,8 @@ struct DeploymentArguments {
     /// Root device hint, as in Ironic; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     root_device: Vec<RootDeviceHint>,
+    #[command(flatten)]
+    partitions: PartitionArguments,
     #[command(flatten)]
     config_drive: ConfigDriveArguments,
     #[command(flatten)]
@@ -81,6 +96,16 @@ impl Deploy {
     }
 }
 
+impl Adopt {
+    /// Asks for it, and waits if told to.
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let spec = self.details.spec(session, &self.image).await?;
+        let request = self.details.request(self.node, Some(spec));
+        let node = session.client.adopt_node(request).await?;
+        settle(session, node, &Goal::State("active"), &self.details.wait).await
+    }
+}
+
 impl Rebuild {
     /// Asks for it, and waits if told to.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
@@ -103,12 +128,14 @@ impl Rebuild {
 impl DeploymentArguments {
     async fn spec(&self, session: &Session, image: &str) -> Result<DeploymentSpec, Failure> {
         let hints = self.root_device.iter().map(|hint| (hint.0.clone(), hint.1.clone()));
+        let image = resolve(session, image, &self.digest).await?;
         Ok(DeploymentSpec {
-            image: Some(resolve(session, image, &self.digest).await?),
+            image: Some(ImageSpec { image_type: self.partitions.image_type.clone(), ..image }),
             deploy_interface: self.deploy_interface.clone(),
             image_download_source: self.image_download_source.clone(),
             config_drive: self.config_drive.read()?,
             root_device: hints.collect(),
+            partitions: self.partitions.layout(),
         })
     }
 
@@ -118,6 +145,7 @@ impl DeploymentArguments {
             && self.deploy_interface.is_empty()
             && self.root_device.is_empty()
             && self.config_drive.is_empty()
+            && self.partitions.is_empty()
     }
 
     fn request(&self, node: String, deployment: Option<DeploymentSpec>) -> DeployNodeRequest {

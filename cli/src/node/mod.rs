@@ -34,6 +34,12 @@ pub(crate) enum NodeCommand {
     Delete(edit::Delete),
     /// Take under management: enroll → manageable; available → manageable
     Manage(provision::VerbArguments),
+    /// Boot the agent and record what the machine is made of: manageable → inspecting → manageable
+    Inspect(provision::VerbArguments),
+    /// Take over a machine with what runs on it, and touch nothing: manageable → active
+    Adopt(deploy::Adopt),
+    /// Do steps of cleaning: manageable → cleaning → manageable
+    Clean(provision::Clean),
     /// Clean and offer: manageable → available
     Provide(provision::VerbArguments),
     /// Put an image on it: available → active
@@ -62,6 +68,9 @@ impl NodeCommand {
             Self::Set(set) => set.run(session).await,
             Self::Delete(delete) => delete.run(session).await,
             Self::Manage(verb) => verb.manage(session).await,
+            Self::Inspect(verb) => verb.inspect(session).await,
+            Self::Adopt(adopt) => adopt.run(session).await,
+            Self::Clean(clean) => clean.run(session).await,
             Self::Provide(verb) => verb.provide(session).await,
             Self::Deploy(deploy) => deploy.run(session).await,
             Self::Rebuild(rebuild) => rebuild.run(session).await,

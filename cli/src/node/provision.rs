@@ -1,6 +1,6 @@
-//! `node manage|provide|undeploy|abort`: verbs that need nothing but the node.
+//! `node manage|inspect|clean|provide|undeploy|abort`: verbs that need little but the node.
 
-use bessemer_proto::v1::NodeVerbRequest;
+use bessemer_proto::v1::{CleanNodeRequest, NodeVerbRequest};
 
 use super::verdict::Goal;
 use super::wait::settle;
@@ -35,6 +35,11 @@ impl VerbArguments {
         settle(session, node, &Goal::State("manageable"), &self.wait).await
     }
 
+    pub(super) async fn inspect(self, session: &Session) -> Result<(), Failure> {
+        let node = session.client.inspect_node(self.request()).await?;
+        settle(session, node, &Goal::State("manageable"), &self.wait).await
+    }
+
     pub(super) async fn provide(self, session: &Session) -> Result<(), Failure> {
         let node = session.client.provide_node(self.request()).await?;
         settle(session, node, &Goal::State("available"), &self.wait).await
@@ -48,5 +53,25 @@ impl VerbArguments {
     pub(super) async fn abort(self, session: &Session) -> Result<(), Failure> {
         let node = session.client.abort_node(self.request()).await?;
         settle(session, node, &Goal::Rest, &self.wait).await
+    }
+}
+
+/// `node clean`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Clean {
+    #[command(flatten)]
+    verb: VerbArguments,
+    /// `erase_devices_metadata` (partition tables and signatures) or `erase_devices` (overwrites the disks); repeatable
+    #[arg(long = "clean-step", value_name = "STEP", required = true)]
+    clean_steps: Vec<String>,
+}
+
+impl Clean {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let NodeVerbRequest { command_id, node, version } = self.verb.request();
+        let clean_steps = self.clean_steps;
+        let request = CleanNodeRequest { command_id, node, version, clean_steps };
+        let node = session.client.clean_node(request).await?;
+        settle(session, node, &Goal::State("manageable"), &self.verb.wait).await
     }
 }

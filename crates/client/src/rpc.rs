@@ -67,6 +67,12 @@ rpcs! {
         mutation delete_node(DeleteNodeRequest) -> DeleteNodeResponse;
         /// Takes a machine under management.
         mutation manage_node(NodeVerbRequest) -> Node;
+        /// Finds out what a machine is made of.
+        mutation inspect_node(NodeVerbRequest) -> Node;
+        /// Takes over a machine with what runs on it.
+        mutation adopt_node(DeployNodeRequest) -> Node;
+        /// Does steps of cleaning.
+        mutation clean_node(CleanNodeRequest) -> Node;
         /// Makes a machine available.
         mutation provide_node(NodeVerbRequest) -> Node;
         /// Puts an image on a machine.

@@ -7,7 +7,9 @@ use crate::conductor::Registration;
 use crate::ids::{
     ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName, PlanId, PortId,
 };
-use crate::node::{DeploymentSpec, FieldChange, NodeSpec, PowerState, PowerTarget, StepReport};
+use crate::node::{
+    DeploymentSpec, FieldChange, NodeSpec, PowerState, PowerTarget, Step, StepReport,
+};
 use crate::port::{MacAddress, PortSpec};
 
 /// A request to change the state.
@@ -196,6 +198,12 @@ pub enum CommandBody {
 pub enum ProvisionVerb {
     /// Take the machine under management; verifies its power control first.
     Manage,
+    /// Find out what it is made of.
+    Inspect,
+    /// Take it over with what runs on it, which is described as a deployment.
+    Adopt(Box<DeploymentSpec>),
+    /// Do these steps of cleaning, and offer it to nobody.
+    Clean(Vec<Step>),
     /// Make it available, cleaned.
     Provide,
     /// Put an image on it.

@@ -247,7 +247,10 @@ impl Node {
         let (attempt, started_at) = begun(&planned.status, at);
         planned.status = StepStatus::Done { attempt, started_at, finished_at: at };
         match planned.step {
-            Step::TearDown | Step::TearDownAgent | Step::TearDownCleaning => self.agent = None,
+            Step::TearDown
+            | Step::TearDownAgent
+            | Step::TearDownCleaning
+            | Step::TearDownInspection => self.agent = None,
             Step::VerifyPower
             | Step::PrepareImage
             | Step::Deploy
@@ -256,7 +259,9 @@ impl Node {
             | Step::WriteConfigdrive
             | Step::PrepareInstanceBoot
             | Step::BootInstance
-            | Step::EraseDevicesMetadata => {}
+            | Step::EraseDevicesMetadata
+            | Step::EraseDevices
+            | Step::PrepareInspection => {}
         }
         match result {
             StepResult::Power(state) => self.power.state = Some(*state),
@@ -270,7 +275,10 @@ impl Node {
                     deployment.write = Some(report.clone());
                 }
             }
-            StepResult::Done | StepResult::Agent(_) | StepResult::Erased(_) => {}
+            StepResult::Done
+            | StepResult::Agent(_)
+            | StepResult::Erased(_)
+            | StepResult::ErasedDevices(_) => {}
         }
     }
 

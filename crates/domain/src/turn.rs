@@ -122,8 +122,8 @@ impl Turns {
     const fn line(&mut self, kind: PlanKind) -> Option<&mut Line> {
         match kind {
             PlanKind::Deploy => Some(&mut self.deploys),
-            PlanKind::Clean => Some(&mut self.cleans),
-            PlanKind::Verify | PlanKind::Undeploy => None,
+            PlanKind::Clean | PlanKind::ManualClean | PlanKind::Inspect => Some(&mut self.cleans),
+            PlanKind::Verify | PlanKind::Undeploy | PlanKind::Adopt => None,
         }
     }
 }

@@ -4,8 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bessemer_domain::Invalid;
 use bessemer_domain::node::{
-    ConfigDrive, DeployInterface, Deployment, DeploymentSpec, DiskFormat, ImageChecksum,
-    ImageDownloadSource, ImageInput, ImageSpec, JsonMap, ResolvedImage, WriteReport,
+    ConfigDrive, DeployInterface, Deployment, DeploymentSpec, DiskFormat, EphemeralFormat,
+    ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ImageType, JsonMap, PartitionInput,
+    PartitionLayout, ResolvedImage, WriteReport,
 };
 use bessemer_proto::v1;
 use prost_types::Struct;
@@ -34,13 +35,48 @@ pub fn to_proto(deployment: &Deployment) -> v1::Deployment {
 /// The request as a message.
 #[must_use]
 pub fn spec_to_proto(spec: &DeploymentSpec) -> v1::DeploymentSpec {
+    let image_type =
+        if spec.partitions.is_some() { ImageType::Partition } else { ImageType::WholeDisk };
     v1::DeploymentSpec {
-        image: Some(image_spec_to_proto(&spec.image)),
+        image: Some(v1::ImageSpec {
+            image_type: image_type.as_str().to_owned(),
+            ..image_spec_to_proto(&spec.image)
+        }),
         deploy_interface: spec.deploy_interface.as_str().to_owned(),
         image_download_source: spec.image_download_source.as_str().to_owned(),
         config_drive: spec.config_drive.as_ref().map(config_drive_to_proto),
         root_device: spec.root_device.clone().into_iter().collect(),
+        partitions: spec.partitions.as_ref().map(partitions_to_proto),
     }
+}
+
+/// The layout as a message.
+#[must_use]
+pub fn partitions_to_proto(layout: &PartitionLayout) -> v1::PartitionLayout {
+    let ephemeral = layout.ephemeral.as_ref();
+    v1::PartitionLayout {
+        root_gb: layout.root_gib.unwrap_or_default(),
+        swap_mb: layout.swap_mib.unwrap_or_default(),
+        ephemeral_gb: ephemeral.map_or(0, |ephemeral| ephemeral.size_gib),
+        ephemeral_format: ephemeral
+            .map_or("", |ephemeral| EphemeralFormat::as_str(ephemeral.format))
+            .to_owned(),
+        preserve_ephemeral: ephemeral.is_some_and(|ephemeral| ephemeral.preserve),
+    }
+}
+
+/// Checks a layout.
+///
+/// # Errors
+/// [`Invalid`] with the field's path from the layout.
+pub fn partitions_from_proto(layout: &v1::PartitionLayout) -> Result<PartitionLayout, Invalid> {
+    PartitionLayout::try_new(&PartitionInput {
+        root_gb: layout.root_gb,
+        swap_mb: layout.swap_mb,
+        ephemeral_gb: layout.ephemeral_gb,
+        ephemeral_format: &layout.ephemeral_format,
+        preserve_ephemeral: layout.preserve_ephemeral,
+    })
 }
 
 /// Checks a request as far as it can be without its node's state. `default_interface` is the node's.
@@ -78,12 +114,35 @@ fn checked_spec(
         },
         config_drive: spec.config_drive.as_ref().map(config_drive_from_proto).transpose()?,
         root_device: spec.root_device.clone().into_iter().collect(),
+        partitions: checked_partitions(&image.image_type, spec.partitions.as_ref())?,
     };
     checked.check()?;
     Ok(checked)
 }
 
-/// The image as a message. A digest comes out as `os_hash_algo` and `os_hash_value`, whichever way it came in.
+/// The layout for an image of type `partition`; none for a whole disk, which brings its own.
+fn checked_partitions(
+    image_type: &str,
+    asked: Option<&v1::PartitionLayout>,
+) -> Result<Option<PartitionLayout>, Invalid> {
+    let image_type: ImageType =
+        image_type.parse().map_err(|invalid: Invalid| invalid.under("image"))?;
+    match (image_type, asked) {
+        (ImageType::WholeDisk, None) => Ok(None),
+        (ImageType::WholeDisk, Some(_)) => Err(Invalid::new(
+            "partitions",
+            "",
+            "is given, but a whole-disk image has its own partitions; set image.image_type to `partition` \
+             if the image is a file system",
+        )),
+        (ImageType::Partition, asked) => {
+            let layout = asked.cloned().unwrap_or_default();
+            partitions_from_proto(&layout).map(Some).map_err(|invalid| invalid.under("partitions"))
+        }
+    }
+}
+
+/// The image as a message, whatever it is used for. A digest comes out as `os_hash_algo` and `os_hash_value`, whichever way it came in.
 #[must_use]
 pub fn image_spec_to_proto(image: &ImageSpec) -> v1::ImageSpec {
     let (mut checksum, mut os_hash_algo, mut os_hash_value) = Default::default();
@@ -101,7 +160,7 @@ pub fn image_spec_to_proto(image: &ImageSpec) -> v1::ImageSpec {
         os_hash_algo,
         os_hash_value,
         disk_format: image.disk_format.map_or("", DiskFormat::as_str).to_owned(),
-        image_type: "whole-disk".to_owned(),
+        image_type: String::new(),
     }
 }
 
@@ -195,6 +254,7 @@ pub fn write_report_to_proto(report: &WriteReport) -> v1::WriteReport {
                 .expect("a remainder of one second is below 10^9 nanoseconds"),
         }),
         agent_peak_rss_bytes: report.agent_peak_rss_bytes,
+        root_uuid: report.root_uuid.clone().unwrap_or_default(),
     }
 }
 
@@ -212,6 +272,7 @@ pub fn write_report_from_proto(report: v1::WriteReport) -> WriteReport {
         resumed_bytes: report.resumed_bytes,
         duration_milliseconds: seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000),
         agent_peak_rss_bytes: report.agent_peak_rss_bytes,
+        root_uuid: Some(report.root_uuid).filter(|uuid| !uuid.is_empty()),
     }
 }
 
@@ -259,8 +320,9 @@ mod tests {
                 "crc32",
             ),
             (|image| image.source = "https://me:secret@images/a".into(), "source", "images"),
+            (|image| image.checksum = "https://me:secret@sums/a".into(), "checksum", "sums"),
             (|image| image.disk_format = "qed".into(), "disk_format", "qed"),
-            (|image| image.image_type = "partition".into(), "image_type", "partition"),
+            (|image| image.image_type = "half-disk".into(), "image_type", "half-disk"),
         ];
         for (change, field, value) in cases {
             let expected = (format!("deployment.image.{field}"), (*value).to_owned());
@@ -283,6 +345,28 @@ mod tests {
         let root_device = (0..40).map(|n| (n.to_string(), String::new())).collect();
         let spec = v1::DeploymentSpec { root_device, ..image(|_| ()) };
         assert_eq!(refused(&spec).0, "deployment.root_device");
+    }
+
+    #[test]
+    fn partitions_are_for_partition_images_and_refused_by_their_field() {
+        let layout = v1::PartitionLayout { swap_mb: 512, ..Default::default() };
+        let spec = v1::DeploymentSpec { partitions: Some(layout.clone()), ..image(|_| ()) };
+        assert_eq!(refused(&spec).0, "deployment.partitions");
+
+        let partition = || image(|image| image.image_type = "partition".into());
+        let spec = v1::DeploymentSpec { partitions: Some(layout.clone()), ..partition() };
+        let checked = spec_from_proto(&spec, DeployInterface::Direct).unwrap();
+        let out = spec_to_proto(&checked);
+        assert_eq!(out.partitions, Some(layout));
+        assert_eq!(out.image.unwrap().image_type, "partition");
+        // Without a layout the image gets the disk.
+        let checked = spec_from_proto(&partition(), DeployInterface::Direct).unwrap();
+        assert_eq!(checked.partitions, Some(PartitionLayout::default()));
+
+        let layout = v1::PartitionLayout { ephemeral_format: "xfs".into(), ..Default::default() };
+        let spec = v1::DeploymentSpec { partitions: Some(layout), ..partition() };
+        let expected = ("deployment.partitions.ephemeral_format".into(), "xfs".into());
+        assert_eq!(refused(&spec), expected);
     }
 
     proptest! {
@@ -323,10 +407,11 @@ mod tests {
         fn reports_come_back(
             device in ".{0,12}", image_bytes: u64, wire_bytes: u64, refused_chunks: u64,
             resumed_bytes: u64, duration_milliseconds: u64, agent_peak_rss_bytes: u64,
+            root_uuid in proptest::option::of("[0-9a-f]{8}"),
         ) {
             let report = WriteReport {
                 device, image_bytes, wire_bytes, refused_chunks, resumed_bytes,
-                duration_milliseconds, agent_peak_rss_bytes,
+                duration_milliseconds, agent_peak_rss_bytes, root_uuid,
             };
             prop_assert_eq!(write_report_from_proto(write_report_to_proto(&report)), report);
         }

@@ -11,7 +11,7 @@ pub mod inventory;
 mod json;
 mod mask;
 pub mod node;
-mod plan;
+pub mod plan;
 pub mod port;
 pub mod spec;
 mod text;

@@ -1,6 +1,7 @@
 //! Plans of steps.
 
-use bessemer_domain::node::{Plan, PlannedStep, StepStatus};
+use bessemer_domain::Invalid;
+use bessemer_domain::node::{Plan, PlannedStep, Step, StepStatus};
 use bessemer_proto::v1;
 
 use crate::time;
@@ -11,6 +12,22 @@ pub(crate) fn to_proto(plan: &Plan) -> v1::Plan {
         kind: plan.kind.to_string(),
         steps: plan.steps.iter().map(step_to_proto).collect(),
     }
+}
+
+/// Most steps that a cleaning is asked for; there are fewer.
+const CLEAN_STEPS_MAX: usize = 32;
+
+/// The steps that a cleaning is asked for.
+///
+/// # Errors
+/// [`Invalid`] when one is unknown, or they are too many.
+pub fn clean_steps_from_proto(request: &v1::CleanNodeRequest) -> Result<Vec<Step>, Invalid> {
+    let count = request.clean_steps.len();
+    if count > CLEAN_STEPS_MAX {
+        let reason = format!("are more than {CLEAN_STEPS_MAX}");
+        return Err(Invalid::new("clean_steps", &count.to_string(), reason));
+    }
+    request.clean_steps.iter().map(|name| Step::clean_step(name)).collect()
 }
 
 fn step_to_proto(planned: &PlannedStep) -> v1::Step {

@@ -4,7 +4,7 @@
 use bessemer_proto::v1::EraseReport;
 use tokio_util::sync::CancellationToken;
 
-use crate::disk::{AlignedBuffer, OpenDisk};
+use crate::disk::OpenDisk;
 use crate::machine::Machine;
 use crate::partition::{Extent, Table};
 use crate::task::{Meter, TaskError};
@@ -23,9 +23,6 @@ const COPIES_AT_BYTES: [u64; 2] = [64 << 20, 256 << 30];
 
 /// Length of such a copy, in bytes.
 const COPY_BYTES: u64 = 4096;
-
-/// How much is read back at once, in bytes.
-const READ_BYTES: usize = 1024 * 1024;
 
 /// Erases the metadata of all disks and reads back that it is gone.
 pub(crate) fn erase_devices_metadata(
@@ -50,7 +47,8 @@ pub(crate) fn erase_devices_metadata(
         }
         disk.reread_partition_table();
     }
-    Ok(EraseReport { devices: disks.iter().map(OpenDisk::name).collect() })
+    let devices = disks.iter().map(OpenDisk::name).collect();
+    Ok(EraseReport { devices, ..EraseReport::default() })
 }
 
 /// What is erased on `disk`: the partitions' metadata first. A cut then leaves the table by which
@@ -78,20 +76,12 @@ fn metadata_of(area: Extent) -> Vec<Extent> {
         .collect()
 }
 
-fn check(disk: &OpenDisk, extent: Extent) -> Result<(), TaskError> {
-    let mut buffer = AlignedBuffer::new(READ_BYTES);
-    let mut at = extent.offset_bytes;
-    while at < extent.end_bytes() {
-        let length = (extent.end_bytes() - at).min(READ_BYTES as u64);
-        let part = &mut buffer[..usize::try_from(length).unwrap_or(READ_BYTES)];
-        disk.read_at(part, at)?;
-        if let Some(place) = part.iter().position(|byte| *byte != 0) {
-            let offset_bytes = at + place as u64;
-            return Err(TaskError::NotErased { disk: disk.name(), offset_bytes });
-        }
-        at += length;
+/// Reads back that nothing is left in a range.
+pub(crate) fn check(disk: &OpenDisk, extent: Extent) -> Result<(), TaskError> {
+    match disk.first_set_byte(extent.range())? {
+        Some(offset_bytes) => Err(TaskError::NotErased { disk: disk.name(), offset_bytes }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

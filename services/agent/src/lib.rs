@@ -4,15 +4,18 @@
 //! It dials out and has no port. Tasks outlive the sessions that asked for them.
 
 mod backoff;
+mod boot_loader;
 mod config;
 mod config_drive;
 mod disk;
 mod erase;
+mod filesystem;
 mod identity;
 mod image;
 mod inventory;
 mod machine;
 mod memory;
+mod overwrite;
 mod partition;
 mod root_device;
 mod session;

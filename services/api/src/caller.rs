@@ -46,6 +46,7 @@ mutations!(
     DeleteNodeRequest,
     NodeVerbRequest,
     DeployNodeRequest,
+    CleanNodeRequest,
     SetNodePowerRequest,
     SetNodeMaintenanceRequest,
     CreatePortRequest,

@@ -5,12 +5,12 @@ mod past;
 
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::ids::{NodeId, PortId};
-use bessemer_domain::node::{Node, NodeSpec};
+use bessemer_domain::node::{DeploymentSpec, Node, NodeSpec};
 use bessemer_domain::port::MacAddress;
 use bessemer_domain::{CommandBody, Invalid, State, Subject};
 use bessemer_proto::v1;
 use bessemer_proto::v1::node_service_server::NodeService;
-use bessemer_wire::{Failure, deployment, node, spec};
+use bessemer_wire::{Failure, deployment, node, plan, spec};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -96,6 +96,37 @@ impl NodeService for Api {
         Ok(self.verb("manage_node", request, ProvisionVerb::Manage).await?)
     }
 
+    async fn inspect_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("inspect_node", request, ProvisionVerb::Inspect).await?)
+    }
+
+    async fn adopt_node(
+        &self,
+        request: Request<v1::DeployNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self
+            .deployment("adopt_node", request, |spec| required(spec).map(ProvisionVerb::Adopt))
+            .await?)
+    }
+
+    async fn clean_node(
+        &self,
+        request: Request<v1::CleanNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let (caller, request) = identify("clean_node", request).map_err(Failure::from)?;
+        let expected_version = version(request.version);
+        let node = self
+            .mutate(caller, &request.node, Freshness::Any, |_, node| {
+                let verb = ProvisionVerb::Clean(plan::clean_steps_from_proto(&request)?);
+                Ok(CommandBody::Provision { node, expected_version, verb })
+            })
+            .await?;
+        Ok(Response::new(self.committed_node(node)?))
+    }
+
     async fn provide_node(
         &self,
         request: Request<v1::NodeVerbRequest>,
@@ -108,10 +139,7 @@ impl NodeService for Api {
         request: Request<v1::DeployNodeRequest>,
     ) -> Result<Response<v1::Node>, Status> {
         Ok(self
-            .deployment("deploy_node", request, |spec| match spec {
-                Some(spec) => Ok(ProvisionVerb::Deploy(spec)),
-                None => Err(Invalid::new("deployment", "", "is required").into()),
-            })
+            .deployment("deploy_node", request, |spec| required(spec).map(ProvisionVerb::Deploy))
             .await?)
     }
 
@@ -169,6 +197,10 @@ impl NodeService for Api {
     }
 }
 
+fn required(spec: Option<Box<DeploymentSpec>>) -> Result<Box<DeploymentSpec>, Failure> {
+    spec.ok_or_else(|| Invalid::new("deployment", "", "is required").into())
+}
+
 impl Api {
     async fn create(
         &self,
@@ -210,9 +242,7 @@ impl Api {
         &self,
         operation: &'static str,
         request: Request<v1::DeployNodeRequest>,
-        verb: impl FnOnce(
-            Option<Box<bessemer_domain::node::DeploymentSpec>>,
-        ) -> Result<ProvisionVerb, Failure>,
+        verb: impl FnOnce(Option<Box<DeploymentSpec>>) -> Result<ProvisionVerb, Failure>,
     ) -> Result<Response<v1::Node>, Failure> {
         let (caller, request) = identify(operation, request)?;
         let expected_version = version(request.version);

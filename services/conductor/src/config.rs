@@ -51,7 +51,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NatsConfig {
-    /// Such as `nats://127.0.0.1:4222`.
+    /// Such as `nats://127.0.0.1:4222`; several servers of one NATS cluster are told apart by commas.
     pub url: String,
     /// Copies that JetStream keeps; needs as many NATS servers.
     #[serde(default = "default_replicas")]

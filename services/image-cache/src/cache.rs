@@ -18,6 +18,7 @@ use crate::heal::Healer;
 use crate::layout::Layout;
 use crate::manifests::Manifests;
 use crate::prepare::{Begun, Jobs, Joined, Preparation, Progress};
+use crate::registry;
 use crate::request::{Checksum, Request, Source};
 
 /// Preparations at once. Each uses all cores; the second one fills the gaps in which the first
@@ -164,6 +165,13 @@ impl Shared {
             Checksum::Digest(digest) => Some(*digest),
             Checksum::Listed(url) => Some(self.listed(request, url).await?),
         };
+        let expected = match &request.source {
+            Source::Oci(reference) => {
+                let found = registry::resolve(&self.origins, reference).await?;
+                same_digest(request, expected, found)?
+            }
+            Source::File(_) | Source::Http(_) => expected,
+        };
         let content = match (&expected, &request.source) {
             (Some(digest), _) => format!("{}:{digest}", digest.algorithm()),
             (None, Source::File(path)) => {
@@ -172,7 +180,7 @@ impl Shared {
                     .await
                     .map_err(|_| PrepareError::Lost)??
             }
-            (None, Source::Http(_)) => {
+            (None, Source::Http(_) | Source::Oci(_)) => {
                 let source_url = request.spec.source.clone();
                 return Err(PrepareError::ChecksumMissing { source_url });
             }
@@ -183,7 +191,7 @@ impl Shared {
 
     /// The source's digest in a checksum file.
     async fn listed(&self, request: &Request, url: &url::Url) -> Result<Digest, PrepareError> {
-        let file = fetch_small(&self.origins, url, MAX_CHECKSUM_FILE_BYTES as u64).await?;
+        let file = fetch_small(&self.origins, url, MAX_CHECKSUM_FILE_BYTES as u64, None).await?;
         let invalid = |message| PrepareError::ChecksumInvalid {
             field: "image.checksum",
             value: url.to_string(),
@@ -195,6 +203,22 @@ impl Shared {
             return Err(invalid("it lists only an md5, which is not accepted here".to_owned()));
         }
         Ok(digest)
+    }
+}
+
+/// The digest that a registry has for an image, if it is the one that was asked for.
+fn same_digest(
+    request: &Request,
+    asked: Option<Digest>,
+    found: Digest,
+) -> Result<Option<Digest>, PrepareError> {
+    match asked {
+        Some(expected) if expected != found => Err(PrepareError::ChecksumMismatch {
+            source_url: request.spec.source.clone(),
+            expected: Box::new(expected),
+            found: Box::new(found),
+        }),
+        Some(_) | None => Ok(Some(found)),
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bessemer_image::digest::Digest;
@@ -16,6 +17,7 @@ use bessemer_image::disk::Disk;
 use bessemer_image::format::{DiskFormat, PROBE_BYTES};
 use bessemer_image::pack::{Chunk, ChunkEncoder, Manifest, ManifestDigest, RawBytes, RawSource};
 use bessemer_image::{ReadAt, SourceFile};
+use url::Url;
 
 use crate::cache::Shared;
 use crate::catalogue::{Entry, Key};
@@ -179,20 +181,28 @@ async fn heal(shared: &Arc<Shared>, id: ManifestDigest, entry: &Entry) -> Result
                 .blocking(move |this| open_local(&this.shared.config.file_roots, &path))
                 .await?
         }
-        Source::Http(url) => {
-            let file =
-                File::options().read(true).write(true).create(true).truncate(true).open(&staged)?;
-            // The name is needed no longer; the space is free as soon as the file is closed.
-            durable::remove(&staged)?;
-            let source = file.try_clone()?;
-            download_whole(&preparation, url, file).await?;
-            source
+        Source::Http(url) => download_source(&preparation, url, &staged).await?,
+        Source::Oci(reference) => {
+            download_source(&preparation, &preparation.blob_url(reference), &staged).await?
         }
     };
     let entry = entry.clone();
     tokio::task::spawn_blocking(move || heal_from(&preparation, id, &entry, source))
         .await
         .map_err(|_| PrepareError::Lost)?
+}
+
+async fn download_source(
+    preparation: &Arc<Preparation>,
+    url: &Url,
+    staged: &Path,
+) -> Result<File, HealError> {
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(staged)?;
+    // The name is needed no longer; the space is free as soon as the file is closed.
+    durable::remove(staged)?;
+    let source = file.try_clone()?;
+    download_whole(preparation, url, file).await?;
+    Ok(source)
 }
 
 fn heal_from(

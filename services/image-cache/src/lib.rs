@@ -17,6 +17,7 @@ mod heal;
 mod layout;
 mod manifests;
 mod prepare;
+mod registry;
 mod request;
 mod serve;
 mod service;

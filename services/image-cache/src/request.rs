@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::PrepareError;
+use crate::registry::Reference;
 
 /// Longest text that is taken as a URL or a name: what servers and proxies commonly accept.
 const MAX_TEXT_BYTES: usize = 4096;
@@ -53,6 +54,8 @@ impl From<ImageSpec> for v1::ImageSpec {
 pub(crate) enum Source {
     Http(Url),
     File(PathBuf),
+    /// In a container registry, which knows its digest.
+    Oci(Reference),
 }
 
 /// What the source's content has to be.
@@ -92,9 +95,19 @@ impl Request {
         }
         let (source, file_name) = source(&spec.source)?;
         let checksum = checksum(&spec)?;
-        match checksum {
+        match &checksum {
             Checksum::Unknown if matches!(source, Source::Http(_)) => {
                 return Err(PrepareError::ChecksumMissing { source_url: spec.source });
+            }
+            Checksum::Digest(_) | Checksum::Listed(_)
+                if matches!(source, Source::Oci(_)) && !is_sha256(&checksum) =>
+            {
+                let message = "an image in a registry is known by its sha256; give that or nothing";
+                return Err(PrepareError::ChecksumInvalid {
+                    field: "image.checksum",
+                    value: spec.checksum,
+                    message: message.to_owned(),
+                });
             }
             Checksum::Digest(digest) if digest.algorithm() == Algorithm::Md5 && !allow_md5 => {
                 let message = "md5 is not accepted here; give a sha256 or sha512";
@@ -114,8 +127,8 @@ impl Request {
                 })?)
             }
         };
-        if !matches!(spec.image_type.as_str(), "" | "whole-disk") {
-            let message = "only `whole-disk` images can be prepared".to_owned();
+        if !matches!(spec.image_type.as_str(), "" | "whole-disk" | "partition") {
+            let message = "it is neither `whole-disk` nor `partition`".to_owned();
             return Err(invalid("image.image_type", &spec.image_type, message));
         }
         let name = if name.is_empty() { file_name } else { name };
@@ -126,11 +139,16 @@ impl Request {
     pub(crate) fn file_name(&self) -> String {
         match &self.source {
             Source::Http(url) => last_segment(url),
+            Source::Oci(reference) => reference.name().to_owned(),
             Source::File(path) => {
                 path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
             }
         }
     }
+}
+
+fn is_sha256(checksum: &Checksum) -> bool {
+    matches!(checksum, Checksum::Digest(digest) if digest.algorithm() == Algorithm::Sha256)
 }
 
 fn invalid(field: &'static str, value: &str, message: String) -> PrepareError {
@@ -139,6 +157,11 @@ fn invalid(field: &'static str, value: &str, message: String) -> PrepareError {
 
 fn source(text: &str) -> Result<(Source, String), PrepareError> {
     let refused = |message: String| invalid("image.source", text, message);
+    if let Some(rest) = text.strip_prefix("oci://") {
+        let reference = Reference::parse(rest).map_err(refused)?;
+        let name = reference.name().to_owned();
+        return Ok((Source::Oci(reference), name));
+    }
     let mut url = Url::parse(text).map_err(|error| refused(format!("not a URL: {error}")))?;
     let file_name = last_segment(&url);
     if url.password().is_some() {
@@ -157,7 +180,7 @@ fn source(text: &str) -> Result<(Source, String), PrepareError> {
                 .map_err(|()| refused("a file URL names a path on this host".to_owned()))?;
             Ok((Source::File(path), file_name))
         }
-        scheme => Err(refused(format!("scheme `{scheme}` is not one of http, https, file"))),
+        scheme => Err(refused(format!("scheme `{scheme}` is not one of http, https, file, oci"))),
     }
 }
 
@@ -207,6 +230,12 @@ fn parse_checksum(field: &'static str, value: &str) -> Result<Checksum, PrepareE
         return Ok(Checksum::Digest(digest));
     }
     match Url::parse(value) {
+        Ok(url) if url.password().is_some() => Err(PrepareError::ChecksumInvalid {
+            field,
+            value: url.host_str().unwrap_or_default().to_owned(),
+            message: "it holds a password; the cache's [[http.credentials]] are the place for it"
+                .to_owned(),
+        }),
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Checksum::Listed(url)),
         Ok(_) => Err(refused("a checksum file is fetched by http or https".to_owned())),
         Err(error) => Err(refused(format!("not a URL: {error}"))),
@@ -257,17 +286,22 @@ mod tests {
     #[test]
     fn every_refusal_names_its_field() {
         type Change = fn(&mut ImageSpec);
-        let cases: [(Change, &str, &str); 10] = [
+        let cases: [(Change, &str, &str); 11] = [
             (|s| s.source = "disk.img".into(), "INVALID_FIELD", "image.source"),
             (|s| s.source = "ftp://h/x".into(), "INVALID_FIELD", "image.source"),
             (|s| s.source = "http://me:secret@h/x".into(), "INVALID_FIELD", "image.source"),
             (|s| s.checksum.clear(), "IMAGE_CHECKSUM_MISSING", "image.checksum"),
+            (
+                |s| s.checksum = "http://a:secret@h/".into(),
+                "IMAGE_CHECKSUM_INVALID",
+                "image.checksum",
+            ),
             (|s| s.checksum = "abc".into(), "IMAGE_CHECKSUM_INVALID", "image.checksum"),
             (|s| s.checksum = "file:///sums".into(), "IMAGE_CHECKSUM_INVALID", "image.checksum"),
             (|s| s.checksum = "a".repeat(32), "IMAGE_CHECKSUM_INVALID", "image.checksum"),
             (|s| s.os_hash_algo = "sha512".into(), "IMAGE_CHECKSUM_INVALID", "image.os_hash_value"),
             (|s| s.disk_format = "qed".into(), "INVALID_FIELD", "image.disk_format"),
-            (|s| s.image_type = "partition".into(), "INVALID_FIELD", "image.image_type"),
+            (|s| s.image_type = "half-disk".into(), "INVALID_FIELD", "image.image_type"),
         ];
         for (change, reason, field) in cases {
             let error = request(change).unwrap_err();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::ids::{CommandId, NodeId};
 use bessemer_domain::node::{
-    DeploymentSpec, ImageDownloadSource, Node, NodeSpec, PowerTarget, ProvisionState,
+    DeploymentSpec, ImageDownloadSource, Node, NodeSpec, PowerTarget, ProvisionState, Step,
 };
 use bessemer_domain::{CommandBody, Outcome};
 use futures::FutureExt;
@@ -121,7 +121,13 @@ impl World {
         }
         let verb = match node.provision.state {
             At::Enroll => ProvisionVerb::Manage,
+            At::Manageable | At::InspectFailed if self.exec.chance(20) => ProvisionVerb::Inspect,
+            At::Manageable if self.exec.chance(20) => {
+                ProvisionVerb::Clean(vec![Step::EraseDevices])
+            }
+            At::Manageable if self.exec.chance(10) => ProvisionVerb::Adopt(self.any_deployment()),
             At::Manageable => ProvisionVerb::Provide,
+            At::InspectFailed | At::AdoptFailed => ProvisionVerb::Manage,
             At::Available if self.exec.chance(10) => ProvisionVerb::Manage,
             At::Available => ProvisionVerb::Deploy(self.any_deployment()),
             At::CleanFailed => ProvisionVerb::Manage,
@@ -137,6 +143,9 @@ impl World {
             At::WaitCallBack if self.exec.chance(3) => ProvisionVerb::Undeploy,
             At::Active => return None,
             At::Verifying
+            | At::Inspecting
+            | At::InspectWait
+            | At::Adopting
             | At::Cleaning
             | At::CleanWait
             | At::Deploying
@@ -175,13 +184,18 @@ impl World {
                 return;
             }
             let verb = match found.provision.state {
-                At::Enroll | At::CleanFailed => Some(ProvisionVerb::Manage),
+                At::Enroll | At::CleanFailed | At::InspectFailed | At::AdoptFailed => {
+                    Some(ProvisionVerb::Manage)
+                }
                 At::Manageable => Some(ProvisionVerb::Provide),
                 At::Available => Some(ProvisionVerb::Deploy(spec())),
                 At::Active | At::DeployFailed | At::Error => {
                     Some(ProvisionVerb::Rebuild(Some(spec())))
                 }
                 At::Verifying
+                | At::Inspecting
+                | At::InspectWait
+                | At::Adopting
                 | At::Cleaning
                 | At::CleanWait
                 | At::Deploying
@@ -227,5 +241,6 @@ fn deployment(image: Option<Image>) -> DeploymentSpec {
         image_download_source: ImageDownloadSource::Local,
         config_drive: None,
         root_device: Default::default(),
+        partitions: None,
     }
 }

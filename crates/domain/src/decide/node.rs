@@ -76,13 +76,15 @@ pub(super) fn update(state: &State, node: &Node, changes: &[FieldChange]) -> Dec
 /// Ironic's rule: a node that rests without a deployment can go; any resting one in maintenance.
 pub(super) fn delete(state: &State, node: &Node) -> Decision {
     use ProvisionState::{
-        Active, Available, CleanFailed, CleanWait, Cleaning, Deleting, DeployFailed, Deploying,
-        Enroll, Error, Manageable, Verifying, WaitCallBack,
+        Active, AdoptFailed, Adopting, Available, CleanFailed, CleanWait, Cleaning, Deleting,
+        DeployFailed, Deploying, Enroll, Error, InspectFailed, InspectWait, Inspecting, Manageable,
+        Verifying, WaitCallBack,
     };
     let allowed = match node.provision.state {
-        Enroll | Manageable | Available | CleanFailed => true,
+        Enroll | Manageable | Available | CleanFailed | InspectFailed | AdoptFailed => true,
         DeployFailed | Active | Error => node.maintenance.is_some(),
-        Verifying | Cleaning | CleanWait | Deploying | WaitCallBack | Deleting => false,
+        Verifying | Cleaning | CleanWait | Inspecting | InspectWait | Adopting | Deploying
+        | WaitCallBack | Deleting => false,
     };
     if !allowed {
         return Err(Rejection::IllegalTransition {

@@ -4,7 +4,7 @@ use super::Decision;
 use crate::command::ProvisionVerb;
 use crate::event::{Event, Subject};
 use crate::node::{
-    Deployment, DeploymentSpec, Node, POWER_CHANGE_LIMIT, Plan, PowerTarget, ProvisionState,
+    Deployment, DeploymentSpec, Node, POWER_CHANGE_LIMIT, Plan, PowerTarget, ProvisionState, Step,
     Trigger, Verb,
 };
 use crate::{Command, Invalid, Rejection, State};
@@ -28,7 +28,25 @@ pub(super) fn decide(
         ProvisionVerb::Manage if to == ProvisionState::Verifying => {
             vec![change(node, name, to), started(Plan::verify(command.id))]
         }
+        ProvisionVerb::Manage if node.provision.state == ProvisionState::AdoptFailed => {
+            vec![Event::DeploymentCleared {}, change(node, name, to)]
+        }
         ProvisionVerb::Manage => vec![change(node, name, to)],
+        ProvisionVerb::Inspect => {
+            vec![change(node, name, to), started(Plan::inspect(command.id))]
+        }
+        ProvisionVerb::Adopt(spec) => {
+            refuse_in_maintenance(node, name)?;
+            vec![
+                requested(state, command, spec)?,
+                change(node, name, to),
+                started(Plan::adopt(command.id)),
+            ]
+        }
+        ProvisionVerb::Clean(steps) => {
+            refuse_in_maintenance(node, name)?;
+            clean(command, node, to, steps)?
+        }
         ProvisionVerb::Provide => provide(command, node, to),
         ProvisionVerb::Deploy(spec) => deploy(state, command, node, name, spec)?,
         ProvisionVerb::Rebuild(spec) => {
@@ -64,6 +82,9 @@ pub(super) fn decide(
 const fn verb_of(verb: &ProvisionVerb) -> Verb {
     match verb {
         ProvisionVerb::Manage => Verb::Manage,
+        ProvisionVerb::Inspect => Verb::Inspect,
+        ProvisionVerb::Adopt(_) => Verb::Adopt,
+        ProvisionVerb::Clean(_) => Verb::Clean,
         ProvisionVerb::Provide => Verb::Provide,
         ProvisionVerb::Deploy(_) => Verb::Deploy,
         ProvisionVerb::Rebuild(_) => Verb::Rebuild,
@@ -88,6 +109,25 @@ fn provide(command: &Command, node: &Node, to: ProvisionState) -> Vec<Event> {
     vec![into, started(Plan::clean(command.id))]
 }
 
+/// Cleaning of the operator's choice: it leads back to where it began.
+fn clean(
+    command: &Command,
+    node: &Node,
+    to: ProvisionState,
+    steps: &[Step],
+) -> Result<Vec<Event>, Rejection> {
+    if steps.is_empty() {
+        return Err(Invalid::new("clean_steps", "", "is required: at least one step").into());
+    }
+    let change = Event::ProvisionStateChanged {
+        from: node.provision.state,
+        to,
+        trigger: Trigger::Verb(Verb::Clean),
+        target: Some(ProvisionState::Manageable),
+    };
+    Ok(vec![change, started(Plan::clean_manually(command.id, steps))])
+}
+
 fn deploy(
     state: &State,
     command: &Command,
@@ -95,13 +135,27 @@ fn deploy(
     verb: Verb,
     spec: &DeploymentSpec,
 ) -> Result<Vec<Event>, Rejection> {
-    if let Some(maintenance) = &node.maintenance {
-        return Err(Rejection::InMaintenance {
+    refuse_in_maintenance(node, verb)?;
+    Ok(vec![
+        requested(state, command, spec)?,
+        change(node, verb, ProvisionState::Deploying),
+        started(Plan::deploy(command.id, spec)),
+    ])
+}
+
+fn refuse_in_maintenance(node: &Node, verb: Verb) -> Result<(), Rejection> {
+    match &node.maintenance {
+        Some(maintenance) => Err(Rejection::InMaintenance {
             node: node.label(),
             reason: maintenance.reason.clone(),
             verb: verb.to_string(),
-        });
+        }),
+        None => Ok(()),
     }
+}
+
+/// The node holds this deployment from now on.
+fn requested(state: &State, command: &Command, spec: &DeploymentSpec) -> Result<Event, Rejection> {
     spec.check().map_err(|invalid| invalid.under("deployment"))?;
     let deployment = Deployment {
         id: command.id,
@@ -110,11 +164,7 @@ fn deploy(
         image: None,
         write: None,
     };
-    Ok(vec![
-        Event::DeploymentRequested { deployment: Box::new(deployment) },
-        change(node, verb, ProvisionState::Deploying),
-        started(Plan::deploy(command.id, spec)),
-    ])
+    Ok(Event::DeploymentRequested { deployment: Box::new(deployment) })
 }
 
 /// Ends the plan in progress, if there is one.

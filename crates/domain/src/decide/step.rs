@@ -86,9 +86,12 @@ impl Place<'_> {
     /// The plan is done: what comes after depends on why it was made.
     fn finished(&self, command: &Command, state: ProvisionState) -> Vec<Event> {
         match self.plan.kind {
-            PlanKind::Verify | PlanKind::Deploy | PlanKind::Clean => {
-                moved(state, Trigger::Done).into_iter().collect()
-            }
+            PlanKind::Verify
+            | PlanKind::Deploy
+            | PlanKind::Clean
+            | PlanKind::Inspect
+            | PlanKind::Adopt => moved(state, Trigger::Done).into_iter().collect(),
+            PlanKind::ManualClean => moved(state, Trigger::Manage).into_iter().collect(),
             PlanKind::Undeploy => {
                 let mut events = vec![Event::DeploymentCleared {}];
                 events.extend(moved(state, Trigger::Clean));
@@ -128,7 +131,14 @@ impl Place<'_> {
     }
 
     fn moved(&self, trigger: Trigger) -> Option<Event> {
-        moved(self.node.provision.state, trigger)
+        let mut event = moved(self.node.provision.state, trigger)?;
+        // The state alone does not tell what a cleaning leads to.
+        if let Event::ProvisionStateChanged { target: Some(target), .. } = &mut event
+            && self.plan.kind == PlanKind::ManualClean
+        {
+            *target = ProvisionState::Manageable;
+        }
+        Some(event)
     }
 }
 
@@ -148,7 +158,8 @@ fn recorded(result: &StepResult) -> StepResult {
         | StepResult::Power(_)
         | StepResult::Image(_)
         | StepResult::Written(_)
-        | StepResult::Erased(_) => result.clone(),
+        | StepResult::Erased(_)
+        | StepResult::ErasedDevices(_) => result.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::partitions::PartitionLayout;
 use super::spec::JsonMap;
 use crate::ids::CommandId;
 use crate::{Invalid, Timestamp};
@@ -44,6 +45,9 @@ pub struct DeploymentSpec {
     pub config_drive: Option<ConfigDrive>,
     /// Root device hints; empty leaves the choice to the agent.
     pub root_device: BTreeMap<String, String>,
+    /// Set when the image is one file system, of type `partition`: what else the disk is divided into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<PartitionLayout>,
 }
 
 /// How a deployment gets onto the machine.
@@ -221,12 +225,46 @@ pub enum ImageChecksum {
 /// An image, checked as far as it can be without reading it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSpec {
-    /// `http://`, `https://` or `file://` URL.
+    /// `http://`, `https://`, `file://` or `oci://` URL.
     pub source: String,
-    /// Required unless the source is a local file.
+    /// Required unless the source is a local file or in a registry.
     pub checksum: Option<ImageChecksum>,
     /// What the content must be; none leaves it to the cache to find out.
     pub disk_format: Option<DiskFormat>,
+}
+
+/// What an image is an image of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ImageType {
+    /// A disk, with its own partition table.
+    #[default]
+    WholeDisk,
+    /// One file system.
+    Partition,
+}
+
+impl ImageType {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WholeDisk => "whole-disk",
+            Self::Partition => "partition",
+        }
+    }
+}
+
+impl FromStr for ImageType {
+    type Err = Invalid;
+
+    /// The empty text means the usual one.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "" | "whole-disk" => Ok(Self::WholeDisk),
+            "partition" => Ok(Self::Partition),
+            _ => Err(Invalid::new("image_type", text, "is neither `whole-disk` nor `partition`")),
+        }
+    }
 }
 
 /// An image as Ironic's `instance_info` keys give it, unchecked.
@@ -253,13 +291,7 @@ impl ImageSpec {
     /// [`Invalid`] naming the field, relative to the image.
     pub fn try_new(input: &ImageInput<'_>) -> Result<Self, Invalid> {
         let source = check_source(input.source)?;
-        if !matches!(input.image_type, "" | "whole-disk") {
-            return Err(Invalid::new(
-                "image_type",
-                input.image_type,
-                "is not supported; `whole-disk` is",
-            ));
-        }
+        input.image_type.parse::<ImageType>()?;
         let disk_format = match input.disk_format {
             "" => None,
             text => Some(DiskFormat::parse(text).ok_or_else(|| {
@@ -268,7 +300,9 @@ impl ImageSpec {
             })?),
         };
         let checksum = parse_checksum(input)?;
-        if checksum.is_none() && !source.starts_with("file://") {
+        // A registry knows its images' digests.
+        let is_known = ["file://", "oci://"].iter().any(|scheme| source.starts_with(scheme));
+        if checksum.is_none() && !is_known {
             return Err(Invalid::new(
                 "checksum",
                 "",
@@ -285,27 +319,37 @@ fn check_source(source: &str) -> Result<String, Invalid> {
     if source.is_empty() {
         return Err(Invalid::new("source", "", "is required: the URL of the image"));
     }
-    let known = ["http://", "https://", "file://"];
+    let known = ["http://", "https://", "file://", "oci://"];
     let rest = known.iter().find_map(|scheme| source.strip_prefix(scheme));
-    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
-    if let Some((user, host)) = authority.rsplit_once('@')
-        && user.contains(':')
-    {
-        return Err(Invalid::new(
-            "source",
-            host,
-            "holds a password, which history would keep; the image cache's [[http.credentials]] are the place for it",
-        ));
-    }
+    refuse_password("source", source)?;
     match rest {
         Some(rest) if !rest.is_empty() => Ok(source.to_owned()),
         Some(_) => Err(Invalid::new("source", source, "names no image after the scheme")),
         None => Err(Invalid::new(
             "source",
             source,
-            "is not a URL that begins with http://, https:// or file://",
+            "is not a URL that begins with http://, https://, file:// or oci://",
         )),
     }
+}
+
+/// History keeps what it is told: a URL must not hold a password.
+fn refuse_password(field: &'static str, url: &str) -> Result<(), Invalid> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((user, host)) if user.contains(':') => Err(Invalid::new(
+            field,
+            host,
+            "holds a password, which history would keep; the image cache's [[http.credentials]] are the place for it",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn checksum_file(field: &'static str, url: &str) -> Result<ImageChecksum, Invalid> {
+    refuse_password(field, url)?;
+    Ok(ImageChecksum::File { url: url.to_owned() })
 }
 
 /// `os_hash_*` wins over `checksum`, as in Ironic; half a pair is refused.
@@ -329,7 +373,7 @@ fn parse_checksum(input: &ImageInput<'_>) -> Result<Option<ImageChecksum>, Inval
         (algo, value) => {
             let algorithm: HashAlgorithm = algo.parse()?;
             if is_url(value) {
-                return Ok(Some(ImageChecksum::File { url: value.to_owned() }));
+                return checksum_file("os_hash_value", value).map(Some);
             }
             return digest("os_hash_value", algorithm, value).map(Some);
         }
@@ -338,7 +382,7 @@ fn parse_checksum(input: &ImageInput<'_>) -> Result<Option<ImageChecksum>, Inval
         return Ok(None);
     }
     if is_url(input.checksum) {
-        return Ok(Some(ImageChecksum::File { url: input.checksum.to_owned() }));
+        return checksum_file("checksum", input.checksum).map(Some);
     }
     let algorithm = [HashAlgorithm::Md5, HashAlgorithm::Sha256, HashAlgorithm::Sha512]
         .into_iter()
@@ -395,7 +439,7 @@ impl DeploymentSpec {
                     "must be a digest with image_download_source `http`",
                 ));
             }
-            if self.image.source.starts_with("file://") {
+            if !self.image.source.starts_with("http") {
                 return Err(Invalid::new(
                     "image.source",
                     &self.image.source,
@@ -475,4 +519,7 @@ pub struct WriteReport {
     pub duration_milliseconds: u64,
     /// Most memory that the agent held.
     pub agent_peak_rss_bytes: u64,
+    /// UUID of the root file system, for an image of type `partition` whose file system has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_uuid: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 mod deployment;
 mod inventory;
+mod partitions;
 mod plan;
 mod power;
 mod provision_state;
@@ -14,11 +15,14 @@ use crate::ids::{ConductorId, Incarnation, NodeId, NodeName, PlanId};
 
 pub use deployment::{
     CONFIG_DRIVE_BYTES_MAX, ConfigDrive, DeployInterface, Deployment, DeploymentSpec, DiskFormat,
-    HashAlgorithm, ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ResolvedImage,
-    WriteReport,
+    HashAlgorithm, ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ImageType,
+    ResolvedImage, WriteReport,
 };
 pub use inventory::{Disk, Inventory, NetworkInterface};
-pub use plan::{Plan, PlanKind, PlannedStep, Step, StepReport, StepResult, StepStatus};
+pub use partitions::{Ephemeral, EphemeralFormat, PartitionInput, PartitionLayout};
+pub use plan::{
+    ErasedDevice, Plan, PlanKind, PlannedStep, Step, StepReport, StepResult, StepStatus,
+};
 pub(crate) use power::POWER_CHANGE_LIMIT;
 pub use power::{Power, PowerRequest, PowerState, PowerTarget};
 pub use provision_state::{ProvisionState, TRANSITIONS, Transition, Trigger, Verb};

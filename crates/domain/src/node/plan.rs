@@ -11,7 +11,7 @@ use super::deployment::{ImageDownloadSource, ResolvedImage, WriteReport};
 use super::inventory::Inventory;
 use super::power::PowerState;
 use super::{DeploymentSpec, PlanId};
-use crate::Timestamp;
+use crate::{Invalid, Timestamp};
 
 /// Why the steps are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ pub enum PlanKind {
     Undeploy,
     /// Erase what the last user left.
     Clean,
+    /// Do the steps of cleaning that an operator asked for.
+    ManualClean,
+    /// Find out what the machine is made of.
+    Inspect,
+    /// Take over the machine with what runs on it.
+    Adopt,
 }
 
 impl fmt::Display for PlanKind {
@@ -34,6 +40,9 @@ impl fmt::Display for PlanKind {
             Self::Deploy => "deploy",
             Self::Undeploy => "undeploy",
             Self::Clean => "clean",
+            Self::ManualClean => "manual clean",
+            Self::Inspect => "inspect",
+            Self::Adopt => "adopt",
         })
     }
 }
@@ -64,8 +73,14 @@ pub enum Step {
     TearDown,
     /// Have the agent erase partition tables and signatures.
     EraseDevicesMetadata,
+    /// Have the agent overwrite the disks.
+    EraseDevices,
     /// Have the agent flush the disks, then power off, after cleaning.
     TearDownCleaning,
+    /// Boot the agent, which says what the machine is made of.
+    PrepareInspection,
+    /// Power off after an inspection.
+    TearDownInspection,
 }
 
 /// What a step is called, when it comes and how long it may take.
@@ -83,7 +98,8 @@ const fn minutes(minutes: u64) -> Duration {
 
 impl Step {
     /// Limits: a BMC answers within a minute or not at all; an agent boots within Ironic's call-back timeout of 30
-    /// minutes; images move at 50 MB/s at the very least, so six hours are enough for a terabyte.
+    /// minutes; images move at 50 MB/s at the very least, so six hours are enough for a terabyte, and a disk of 20 TB is
+    /// overwritten in a day and a half.
     const fn facts(self) -> StepFacts {
         let (interface, name, priority, limit, waits_for_agent) = match self {
             Self::VerifyPower => ("power", "verify", 0, minutes(1), false),
@@ -101,7 +117,10 @@ impl Step {
             Self::EraseDevicesMetadata => {
                 ("deploy", "erase_devices_metadata", 99, minutes(60), true)
             }
+            Self::EraseDevices => ("deploy", "erase_devices", 10, minutes(72 * 60), true),
             Self::TearDownCleaning => ("deploy", "tear_down_cleaning", 0, minutes(10), false),
+            Self::PrepareInspection => ("inspect", "prepare_inspection", 300, minutes(30), true),
+            Self::TearDownInspection => ("inspect", "tear_down_inspection", 0, minutes(10), false),
         };
         StepFacts { interface, name, priority, limit, waits_for_agent }
     }
@@ -139,7 +158,21 @@ impl Step {
     /// Whether it boots the agent.
     #[must_use]
     pub const fn boots_agent(self) -> bool {
-        matches!(self, Self::Deploy | Self::PrepareCleaning)
+        matches!(self, Self::Deploy | Self::PrepareCleaning | Self::PrepareInspection)
+    }
+
+    /// The step of cleaning with this name, alone or behind its interface.
+    ///
+    /// # Errors
+    /// [`Invalid`] when an operator cannot ask for it.
+    pub fn clean_step(name: &str) -> Result<Self, Invalid> {
+        let known = [Self::EraseDevices, Self::EraseDevicesMetadata];
+        known.into_iter().find(|step| name == step.name() || name == step.to_string()).ok_or_else(
+            || {
+                let names = known.map(Self::name).join(", ");
+                Invalid::new("clean_steps", name, format!("is none of: {names}"))
+            },
+        )
     }
 
     /// What an operator is told the node waits for.
@@ -148,7 +181,9 @@ impl Step {
         match self {
             Self::VerifyPower => "the BMC to tell the power state",
             Self::PrepareImage => "the image cache to prepare the image",
-            Self::Deploy | Self::PrepareCleaning => "the agent to boot and call back",
+            Self::Deploy | Self::PrepareCleaning | Self::PrepareInspection => {
+                "the agent to boot and call back"
+            }
             Self::WriteImage => "the agent to write the image",
             Self::WriteConfigdrive => "the agent to write the config drive",
             Self::PrepareInstanceBoot => "the BMC to set the boot device",
@@ -156,8 +191,9 @@ impl Step {
                 "the agent to flush the disks and the BMC to power off"
             }
             Self::BootInstance => "the BMC to power on",
-            Self::TearDown => "the BMC to power off",
+            Self::TearDown | Self::TearDownInspection => "the BMC to power off",
             Self::EraseDevicesMetadata => "the agent to erase the disks' metadata",
+            Self::EraseDevices => "the agent to overwrite the disks",
         }
     }
 }
@@ -270,6 +306,26 @@ impl Plan {
         Self::new(id, PlanKind::Clean, steps)
     }
 
+    /// Does these steps of cleaning, in the order of their priorities.
+    #[must_use]
+    pub fn clean_manually(id: PlanId, steps: &[Step]) -> Self {
+        let mut steps = steps.to_vec();
+        steps.extend([Step::PrepareCleaning, Step::TearDownCleaning]);
+        Self::new(id, PlanKind::ManualClean, steps)
+    }
+
+    /// Finds out what the machine is made of.
+    #[must_use]
+    pub fn inspect(id: PlanId) -> Self {
+        Self::new(id, PlanKind::Inspect, vec![Step::PrepareInspection, Step::TearDownInspection])
+    }
+
+    /// Takes over the machine: looks at its power, and touches nothing.
+    #[must_use]
+    pub fn adopt(id: PlanId) -> Self {
+        Self::new(id, PlanKind::Adopt, vec![Step::VerifyPower])
+    }
+
     /// The step to be done or in progress. None once all are done or one failed.
     #[must_use]
     pub fn current(&self) -> Option<(usize, &PlannedStep)> {
@@ -287,7 +343,10 @@ impl Plan {
     /// Whether an agent runs on the machine during the plan.
     #[must_use]
     pub fn uses_agent(&self) -> bool {
-        matches!(self.kind, PlanKind::Deploy | PlanKind::Clean)
+        match self.kind {
+            PlanKind::Deploy | PlanKind::Clean | PlanKind::ManualClean | PlanKind::Inspect => true,
+            PlanKind::Verify | PlanKind::Undeploy | PlanKind::Adopt => false,
+        }
     }
 }
 
@@ -324,4 +383,21 @@ pub enum StepResult {
     Written(WriteReport),
     /// The metadata of these devices is gone.
     Erased(Vec<String>),
+    /// The content of these devices is gone.
+    ErasedDevices(Vec<ErasedDevice>),
+}
+
+/// A device whose content is gone, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedDevice {
+    /// Which.
+    pub device: String,
+    /// Its serial number, if it has one.
+    pub serial: String,
+    /// How: `overwrite`.
+    pub method: String,
+    /// How much of it was erased.
+    pub erased_bytes: u64,
+    /// How much of that was read back and found gone.
+    pub verified_bytes: u64,
 }

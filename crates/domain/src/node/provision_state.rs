@@ -66,6 +66,16 @@ named!(
         Verifying = "verifying",
         /// Under management, not offered.
         Manageable = "manageable",
+        /// Being looked at, a conductor at work.
+        Inspecting = "inspecting",
+        /// Being looked at, the agent at work or awaited.
+        InspectWait = "inspect wait",
+        /// The inspection did not succeed.
+        InspectFailed = "inspect failed",
+        /// Being taken over with what runs on it.
+        Adopting = "adopting",
+        /// Could not be taken over.
+        AdoptFailed = "adopt failed",
         /// Being cleaned, a conductor at work.
         Cleaning = "cleaning",
         /// Being cleaned, the agent at work.
@@ -94,6 +104,12 @@ named!(
     Verb, "verb" {
         /// Take under management.
         Manage = "manage",
+        /// Find out what it is made of.
+        Inspect = "inspect",
+        /// Take it over with what runs on it.
+        Adopt = "adopt",
+        /// Do these steps of cleaning.
+        Clean = "clean",
         /// Make available.
         Provide = "provide",
         /// Put an image on it.
@@ -123,6 +139,8 @@ pub enum Trigger {
     Resume,
     /// The deployment is off; cleaning follows.
     Clean,
+    /// The cleaning that was asked for is done; the node is not offered.
+    Manage,
 }
 
 impl fmt::Display for Trigger {
@@ -134,6 +152,7 @@ impl fmt::Display for Trigger {
             Self::Wait => "wait",
             Self::Resume => "resume",
             Self::Clean => "clean",
+            Self::Manage => "manage",
         })
     }
 }
@@ -153,24 +172,43 @@ const fn row(from: ProvisionState, trigger: Trigger, to: ProvisionState) -> Tran
     Transition { from, trigger, to }
 }
 
-/// Every legal move. Beyond Ironic's table: `abort` also stops `deploying` and `cleaning`, and leads out of `verifying`;
-/// `undeploy` leads out of every state that holds a deployment.
+/// Every legal move. Beyond Ironic's table: `abort` also stops `deploying`, `cleaning` and `inspecting`, and leads out of
+/// `verifying` and `adopting`; `undeploy` leads out of every state that holds a deployment.
 pub const TRANSITIONS: &[Transition] = {
     use ProvisionState::{
-        Active, Available, CleanFailed, CleanWait, Cleaning, Deleting, DeployFailed, Deploying,
-        Enroll, Error, Manageable, Verifying, WaitCallBack,
+        Active, AdoptFailed, Adopting, Available, CleanFailed, CleanWait, Cleaning, Deleting,
+        DeployFailed, Deploying, Enroll, Error, InspectFailed, InspectWait, Inspecting, Manageable,
+        Verifying, WaitCallBack,
     };
     use Trigger::{Clean, Done, Fail, Resume, Wait};
-    use Verb::{Abort, Deploy, Manage, Provide, Rebuild, Undeploy};
+    use Verb::{Abort, Adopt, Deploy, Inspect, Manage, Provide, Rebuild, Undeploy};
     &[
         row(Enroll, Trigger::Verb(Manage), Verifying),
         row(Verifying, Done, Manageable),
         row(Verifying, Fail, Enroll),
         row(Verifying, Trigger::Verb(Abort), Enroll),
         row(Manageable, Trigger::Verb(Provide), Cleaning),
+        row(Manageable, Trigger::Verb(Verb::Clean), Cleaning),
+        row(Manageable, Trigger::Verb(Inspect), Inspecting),
+        row(Manageable, Trigger::Verb(Adopt), Adopting),
+        row(Inspecting, Done, Manageable),
+        row(Inspecting, Fail, InspectFailed),
+        row(Inspecting, Wait, InspectWait),
+        row(Inspecting, Trigger::Verb(Abort), InspectFailed),
+        row(InspectWait, Resume, Inspecting),
+        row(InspectWait, Fail, InspectFailed),
+        row(InspectWait, Trigger::Verb(Abort), InspectFailed),
+        row(InspectFailed, Trigger::Verb(Manage), Manageable),
+        row(InspectFailed, Trigger::Verb(Inspect), Inspecting),
+        row(Adopting, Done, Active),
+        row(Adopting, Fail, AdoptFailed),
+        row(Adopting, Trigger::Verb(Abort), AdoptFailed),
+        row(AdoptFailed, Trigger::Verb(Adopt), Adopting),
+        row(AdoptFailed, Trigger::Verb(Manage), Manageable),
         row(Available, Trigger::Verb(Manage), Manageable),
         row(Available, Trigger::Verb(Deploy), Deploying),
         row(Cleaning, Done, Available),
+        row(Cleaning, Trigger::Manage, Manageable),
         row(Cleaning, Fail, CleanFailed),
         row(Cleaning, Wait, CleanWait),
         row(Cleaning, Trigger::Verb(Abort), CleanFailed),
@@ -219,11 +257,13 @@ impl ProvisionState {
     #[must_use]
     pub const fn target(self) -> Option<Self> {
         match self {
-            Self::Verifying => Some(Self::Manageable),
+            Self::Verifying | Self::Inspecting | Self::InspectWait => Some(Self::Manageable),
             Self::Cleaning | Self::CleanWait | Self::Deleting => Some(Self::Available),
-            Self::Deploying | Self::WaitCallBack => Some(Self::Active),
+            Self::Deploying | Self::WaitCallBack | Self::Adopting => Some(Self::Active),
             Self::Enroll
             | Self::Manageable
+            | Self::InspectFailed
+            | Self::AdoptFailed
             | Self::CleanFailed
             | Self::Available
             | Self::DeployFailed

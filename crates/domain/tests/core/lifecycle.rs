@@ -1,6 +1,6 @@
 //! The life of a node through commands, as a conductor and a user would send them.
 
-use crate::world::{World, deployment, node_id, raw_over_http, resolved};
+use crate::world::{World, deployment, inventory, node_id, raw_over_http, resolved};
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::effects::{Effect, waiting_on};
 use bessemer_domain::ids::{CommandId, ConductorId, Incarnation};
@@ -127,6 +127,82 @@ fn an_image_larger_than_every_disk_fails_before_the_machine_is_touched() {
     let error = world.node().last_error.clone().unwrap();
     assert!(error.contains("5368709120 bytes") && error.contains("/dev/sda with 4294967296"));
     assert_eq!(world.effect_of("c1", 1), None);
+}
+
+/// A node that was verified and is not offered.
+fn manageable() -> World {
+    let mut world = available();
+    world.verb(ProvisionVerb::Manage).unwrap();
+    assert_eq!(world.node().provision.state, ProvisionState::Manageable);
+    world
+}
+
+#[test]
+fn an_inspection_records_what_the_machine_is_made_of_and_leads_back() {
+    let mut world = manageable();
+    world.verb(ProvisionVerb::Inspect).unwrap();
+    assert_eq!(world.node().provision.target, Some(ProvisionState::Manageable));
+    world.begin(Step::PrepareInspection);
+    assert_eq!(world.node().provision.state, ProvisionState::InspectWait);
+    world.report(StepReport::Completed(Box::new(StepResult::Agent(inventory(7 << 30)))));
+    world.settle();
+    assert_eq!(world.node().provision.state, ProvisionState::Manageable);
+    assert_eq!(world.node().inventory, Some(inventory(7 << 30)));
+    assert_eq!(world.node().power.state, Some(PowerState::Off));
+
+    world.verb(ProvisionVerb::Inspect).unwrap();
+    world.begin(Step::PrepareInspection);
+    world.verb(ProvisionVerb::Abort).unwrap();
+    world.settle();
+    assert_eq!(world.node().provision.state, ProvisionState::InspectFailed);
+    assert_eq!(world.node().power.state, Some(PowerState::Off));
+    world.verb(ProvisionVerb::Manage).unwrap();
+    assert_eq!(world.node().provision.state, ProvisionState::Manageable);
+}
+
+#[test]
+fn a_cleaning_that_was_asked_for_does_its_steps_and_offers_nothing() {
+    let mut world = manageable();
+    assert!(world.verb(ProvisionVerb::Clean(Vec::new())).is_err());
+    let steps = vec![Step::EraseDevices, Step::EraseDevicesMetadata];
+    world.verb(ProvisionVerb::Clean(steps)).unwrap();
+    assert_eq!(world.node().provision.target, Some(ProvisionState::Manageable));
+    let planned: Vec<Step> =
+        world.node().plan.as_ref().unwrap().steps.iter().map(|it| it.step).collect();
+    let expected = [
+        Step::PrepareCleaning,
+        Step::EraseDevicesMetadata,
+        Step::EraseDevices,
+        Step::TearDownCleaning,
+    ];
+    assert_eq!(planned, expected);
+    world.begin(Step::EraseDevices);
+    assert_eq!(world.node().provision.state, ProvisionState::CleanWait);
+    assert_eq!(world.node().provision.target, Some(ProvisionState::Manageable));
+    world.settle();
+    assert_eq!(world.node().provision.state, ProvisionState::Manageable);
+    assert_eq!(world.node().provision.target, None);
+}
+
+#[test]
+fn an_adopted_machine_is_active_and_was_not_touched() {
+    let mut world = manageable();
+    world.verb(ProvisionVerb::Adopt(Box::new(deployment()))).unwrap();
+    assert_eq!(world.node().provision.state, ProvisionState::Adopting);
+    world.settle();
+    let node = world.node();
+    assert_eq!(node.provision.state, ProvisionState::Active);
+    assert_eq!(node.deployment.as_ref().unwrap().spec, deployment());
+    assert!(node.deployment.as_ref().unwrap().write.is_none());
+
+    let mut world = manageable();
+    world.verb(ProvisionVerb::Adopt(Box::new(deployment()))).unwrap();
+    world.begin(Step::VerifyPower);
+    world.report(StepReport::Failed { reason: "HARDWARE".into(), message: "no answer".into() });
+    assert_eq!(world.node().provision.state, ProvisionState::AdoptFailed);
+    world.verb(ProvisionVerb::Manage).unwrap();
+    assert_eq!(world.node().provision.state, ProvisionState::Manageable);
+    assert!(world.node().deployment.is_none());
 }
 
 #[test]

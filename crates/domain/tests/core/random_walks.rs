@@ -4,7 +4,7 @@ use crate::world::{World, deployment, node_id};
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::effects::waiting_on;
 use bessemer_domain::ids::{ConductorId, Incarnation};
-use bessemer_domain::node::{PowerTarget, StepReport};
+use bessemer_domain::node::{PowerTarget, Step, StepReport};
 use bessemer_domain::{CommandBody, State};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
-        4 => (0_u8..6).prop_map(Move::Verb),
+        4 => (0_u8..9).prop_map(Move::Verb),
         8 => Just(Move::Work),
         2 => Just(Move::BeginStep),
         1 => Just(Move::FailStep),
@@ -44,6 +44,9 @@ fn verb(number: u8) -> ProvisionVerb {
         2 => ProvisionVerb::Deploy(Box::new(deployment())),
         3 => ProvisionVerb::Rebuild(None),
         4 => ProvisionVerb::Undeploy,
+        5 => ProvisionVerb::Inspect,
+        6 => ProvisionVerb::Adopt(Box::new(deployment())),
+        7 => ProvisionVerb::Clean(vec![Step::EraseDevices]),
         _ => ProvisionVerb::Abort,
     }
 }

@@ -168,6 +168,7 @@ pub(crate) fn deployment() -> DeploymentSpec {
         image_download_source: ImageDownloadSource::Local,
         config_drive: None,
         root_device: Default::default(),
+        partitions: None,
     }
 }
 
@@ -192,12 +193,16 @@ pub(crate) fn resolved(raw_size_bytes: u64) -> ResolvedImage {
 /// What a step that goes well reports.
 pub(crate) fn result_of(step: Step) -> StepResult {
     match step {
-        Step::VerifyPower | Step::TearDown | Step::TearDownAgent | Step::TearDownCleaning => {
-            StepResult::Power(PowerState::Off)
-        }
+        Step::VerifyPower
+        | Step::TearDown
+        | Step::TearDownAgent
+        | Step::TearDownCleaning
+        | Step::TearDownInspection => StepResult::Power(PowerState::Off),
         Step::BootInstance => StepResult::Power(PowerState::On),
         Step::PrepareImage => StepResult::Image(resolved(1 << 30)),
-        Step::Deploy | Step::PrepareCleaning => StepResult::Agent(inventory(4 << 30)),
+        Step::Deploy | Step::PrepareCleaning | Step::PrepareInspection => {
+            StepResult::Agent(inventory(4 << 30))
+        }
         Step::WriteImage => StepResult::Written(WriteReport {
             device: "/dev/sda".to_owned(),
             image_bytes: 1 << 30,
@@ -206,8 +211,10 @@ pub(crate) fn result_of(step: Step) -> StepResult {
             resumed_bytes: 0,
             duration_milliseconds: 900,
             agent_peak_rss_bytes: 1 << 25,
+            root_uuid: None,
         }),
         Step::EraseDevicesMetadata => StepResult::Erased(vec!["/dev/sda".to_owned()]),
+        Step::EraseDevices => StepResult::ErasedDevices(Vec::new()),
         Step::WriteConfigdrive | Step::PrepareInstanceBoot => StepResult::Done,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use super::buffer::{AlignedBuffer, is_direct};
 use super::reread;
 
-/// How much is written at once where the kernel cannot zero a range for us, in bytes.
+/// How much is written at once where the kernel cannot zero a range for us, and read back at once, in bytes.
 const ZERO_WRITE_BYTES: usize = 1024 * 1024;
 
 /// Sector size of a regular file that acts as a disk, in bytes.
@@ -41,6 +42,8 @@ pub(crate) struct OpenDisk {
     /// Past the page cache: keeps memory flat and is twice as fast. `None` where the file system
     /// does not offer it.
     direct: Option<File>,
+    /// Where on the device it begins: other than 0 for a part of a disk.
+    start_bytes: u64,
     size_bytes: u64,
     sector_bytes: u32,
     is_block_device: bool,
@@ -72,6 +75,7 @@ impl OpenDisk {
                 path: path.to_owned(),
                 buffered,
                 direct,
+                start_bytes: 0,
                 size_bytes,
                 sector_bytes,
                 is_block_device,
@@ -85,9 +89,35 @@ impl OpenDisk {
         })
     }
 
+    /// A range of the disk as a disk of its own: nothing outside of it can be reached by that.
+    pub(crate) fn part(&self, range: Range<u64>) -> Result<Self, DiskError> {
+        let fault = || self.at_fault("open", range.start);
+        if range.start > range.end || range.end > self.size_bytes {
+            return Err(fault()(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(Self {
+            path: self.path.clone(),
+            buffered: self.buffered.try_clone().map_err(fault())?,
+            direct: self.direct.as_ref().map(File::try_clone).transpose().map_err(fault())?,
+            start_bytes: self.start_bytes + range.start,
+            size_bytes: range.end - range.start,
+            ..*self
+        })
+    }
+
     /// The device's name for people and reports.
     pub(crate) fn name(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// The device or file that it is, or is a part of.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where on the device it begins, in bytes.
+    pub(crate) fn start_bytes(&self) -> u64 {
+        self.start_bytes
     }
 
     pub(crate) fn size_bytes(&self) -> u64 {
@@ -107,14 +137,16 @@ impl OpenDisk {
 
     /// Fills `bytes` from `offset_bytes` on.
     pub(crate) fn read_at(&self, bytes: &mut [u8], offset_bytes: u64) -> Result<(), DiskError> {
-        let file = self.file_for(bytes, offset_bytes);
-        file.read_exact_at(bytes, offset_bytes).map_err(self.at_fault("read", offset_bytes))
+        let at = self.place("read", offset_bytes, bytes.len() as u64)?;
+        let file = self.file_for(bytes, at);
+        file.read_exact_at(bytes, at).map_err(self.at_fault("read", offset_bytes))
     }
 
     /// Writes all of `bytes` at `offset_bytes`. Durable after [`Self::flush`].
     pub(crate) fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> Result<(), DiskError> {
-        let file = self.file_for(bytes, offset_bytes);
-        file.write_all_at(bytes, offset_bytes).map_err(self.at_fault("write", offset_bytes))
+        let at = self.place("write", offset_bytes, bytes.len() as u64)?;
+        let file = self.file_for(bytes, at);
+        file.write_all_at(bytes, at).map_err(self.at_fault("write", offset_bytes))
     }
 
     /// Makes a range read as zeros, whatever it held: the kernel does it where it can (holes in a
@@ -123,6 +155,7 @@ impl OpenDisk {
         if length_bytes == 0 {
             return Ok(());
         }
+        let at = self.place("zero", offset_bytes, length_bytes)?;
         // Only a hole when the device guarantees zeros from then on; the second asks for zeros
         // by any means the kernel has. Both answer an error rather than leave old data.
         let modes = [
@@ -130,18 +163,18 @@ impl OpenDisk {
             FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
         ];
         for mode in modes {
-            let attempt =
-                || rustix::fs::fallocate(&self.buffered, mode, offset_bytes, length_bytes);
+            let attempt = || rustix::fs::fallocate(&self.buffered, mode, at, length_bytes);
             match rustix::io::retry_on_intr(attempt) {
                 Ok(()) => return Ok(()),
                 Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::NODEV) => {}
                 Err(errno) => return Err(self.at_fault("zero", offset_bytes)(errno.into())),
             }
         }
-        self.write_zeros(offset_bytes, length_bytes)
+        self.overwrite(offset_bytes, length_bytes)
     }
 
-    fn write_zeros(&self, offset_bytes: u64, length_bytes: u64) -> Result<(), DiskError> {
+    /// Writes zeros over a range, whatever the kernel could do instead.
+    pub(crate) fn overwrite(&self, offset_bytes: u64, length_bytes: u64) -> Result<(), DiskError> {
         let zeros = AlignedBuffer::new(ZERO_WRITE_BYTES);
         let end = offset_bytes + length_bytes;
         let mut at = offset_bytes;
@@ -151,6 +184,22 @@ impl OpenDisk {
             at += length;
         }
         Ok(())
+    }
+
+    /// Where in a range the first byte is that is not zero, if there is one.
+    pub(crate) fn first_set_byte(&self, range: Range<u64>) -> Result<Option<u64>, DiskError> {
+        let mut buffer = AlignedBuffer::new(ZERO_WRITE_BYTES);
+        let mut at = range.start;
+        while at < range.end {
+            let length = (range.end - at).min(ZERO_WRITE_BYTES as u64);
+            let part = &mut buffer[..usize::try_from(length).unwrap_or(ZERO_WRITE_BYTES)];
+            self.read_at(part, at)?;
+            if let Some(place) = part.iter().position(|byte| *byte != 0) {
+                return Ok(Some(at + place as u64));
+            }
+            at += length;
+        }
+        Ok(None)
     }
 
     /// Everything written so far survives a power cut once this returns.
@@ -170,6 +219,20 @@ impl OpenDisk {
         }
     }
 
+    /// Where on the device a range of the disk begins; refused when it reaches beyond the disk.
+    fn place(
+        &self,
+        operation: &'static str,
+        offset_bytes: u64,
+        length_bytes: u64,
+    ) -> Result<u64, DiskError> {
+        let end = offset_bytes.checked_add(length_bytes);
+        if end.is_some_and(|end| end <= self.size_bytes) {
+            return Ok(self.start_bytes + offset_bytes);
+        }
+        Err(self.at_fault(operation, offset_bytes)(io::ErrorKind::UnexpectedEof.into()))
+    }
+
     fn file_for(&self, bytes: &[u8], offset_bytes: u64) -> &File {
         match &self.direct {
             Some(direct) if is_direct(bytes, offset_bytes) => direct,
@@ -183,6 +246,7 @@ impl OpenDisk {
         offset_bytes: u64,
     ) -> impl FnOnce(io::Error) -> DiskError {
         let device = self.name();
+        let offset_bytes = self.start_bytes.saturating_add(offset_bytes);
         move |source| DiskError { operation, device, offset_bytes, source }
     }
 }
@@ -216,7 +280,7 @@ mod tests {
     #[test]
     fn written_zeros_reach_exactly_their_range() {
         let (file, disk) = dirty_disk(3_000_000);
-        disk.write_zeros(4096, 2_500_000).unwrap();
+        disk.overwrite(4096, 2_500_000).unwrap();
         let content = std::fs::read(file.path()).unwrap();
         assert!(content[4096..2_504_096].iter().all(|byte| *byte == 0));
         assert!(content[..4096].iter().chain(&content[2_504_096..]).all(|byte| *byte == 0xa5));
@@ -235,6 +299,26 @@ mod tests {
         assert_eq!(&aligned[..904], &[0x11; 904]);
         assert_eq!(&aligned[904..1004], &[0x22; 100]);
         assert_eq!(aligned[1004], 0x11);
+    }
+
+    #[test]
+    fn a_part_is_a_disk_of_its_own() {
+        let (file, disk) = dirty_disk(64 << 10);
+        let part = disk.part(8192..24576).unwrap();
+        assert_eq!(part.size_bytes(), 16384);
+        part.write_at(&[0x11; 4096], 4096).unwrap();
+        part.zero(8192, 8192).unwrap();
+        let inner = part.part(4096..8192).unwrap();
+        inner.write_at(&[0x22], 4095).unwrap();
+
+        let content = std::fs::read(file.path()).unwrap();
+        assert!(content[..12288].iter().chain(&content[24576..]).all(|byte| *byte == 0xa5));
+        assert_eq!((&content[12288..16383], content[16383]), (&[0x11; 4095][..], 0x22));
+        assert!(content[16384..24576].iter().all(|byte| *byte == 0));
+        for beyond in [part.write_at(&[0; 2], 16383), part.zero(16384, 1)] {
+            assert_eq!(beyond.unwrap_err().source.kind(), io::ErrorKind::UnexpectedEof);
+        }
+        assert!(part.part(0..16385).is_err());
     }
 
     #[test]

@@ -9,15 +9,15 @@ mod pack;
 mod plan;
 mod raw;
 mod source;
-mod tables;
+mod target;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use bessemer_image::format::gpt_sector_bytes;
 use bessemer_image::pack::ManifestDigest;
 use bessemer_proto::v1::write_image_task::Source;
 use bessemer_proto::v1::{PackSource, WriteImageTask, WriteReport};
+use bessemer_wire::deployment::partitions_from_proto;
 use tokio_util::sync::CancellationToken;
 
 use crate::disk::OpenDisk;
@@ -27,9 +27,7 @@ use crate::root_device;
 use crate::task::{Meter, TaskError, blocking, chain};
 use pack::PackWriter;
 use source::Sources;
-
-/// What disks have that are not 4Kn.
-const USUAL_SECTOR_BYTES: u64 = 512;
+use target::Target;
 
 /// Writes the task's image to the root device. Stopped, it ends between two chunks.
 pub(crate) async fn write(
@@ -41,14 +39,14 @@ pub(crate) async fn write(
 ) -> Result<WriteReport, TaskError> {
     let began = Instant::now();
     let root = root_device::choose(&machine.disks(), &task.root_device)?;
-    let disk = Arc::new(OpenDisk::open(&root.path)?);
+    let target = Arc::new(target_of(&task, OpenDisk::open(&root.path)?, resume)?);
     let report = match task.source {
-        Some(Source::Pack(pack)) => write_pack(&disk, &pack, resume, meter, stop).await?,
-        Some(Source::Raw(source)) => raw::write(&disk, &source, meter, stop).await?,
+        Some(Source::Pack(pack)) => write_pack(&target, &pack, resume, meter, stop).await?,
+        Some(Source::Raw(source)) => raw::write(&target, &source, meter, stop).await?,
         None => return Err(TaskError::invalid("source", "", "is missing")),
     };
     Ok(WriteReport {
-        device: disk.name(),
+        device: target.device(),
         wire_bytes: meter.wire_bytes(),
         duration: began.elapsed().try_into().ok(),
         agent_peak_rss_bytes: memory::peak_resident_bytes(),
@@ -56,15 +54,22 @@ pub(crate) async fn write(
     })
 }
 
+fn target_of(task: &WriteImageTask, disk: OpenDisk, resume: bool) -> Result<Target, TaskError> {
+    let Some(layout) = &task.partitions else { return Ok(Target::whole(disk)) };
+    let layout = partitions_from_proto(layout)
+        .map_err(|invalid| TaskError::invalid("partitions", "", invalid.to_string()))?;
+    Target::divided(disk, &layout, resume)
+}
+
 async fn write_pack(
-    disk: &Arc<OpenDisk>,
+    target: &Arc<Target>,
     pack: &PackSource,
     resume: bool,
     meter: &Arc<Meter>,
     stop: &CancellationToken,
 ) -> Result<WriteReport, TaskError> {
     let image_bytes = pack.raw_size_bytes;
-    check_size(disk, image_bytes)?;
+    target.check_size(image_bytes)?;
     let digest = <[u8; 32]>::try_from(pack.manifest_digest.as_slice())
         .map(ManifestDigest::from)
         .map_err(|_| {
@@ -74,15 +79,15 @@ async fn write_pack(
     let mut sources = Sources::new(&pack.urls, meter)?;
     let fetch = pack::fetch_manifest(&mut sources, &digest, image_bytes);
     let manifest = unless_stopped(stop, fetch).await?;
-    // What nearly all disks have, nearly all images are made for.
-    if disk.sector_bytes() != USUAL_SECTOR_BYTES {
+    if target.wants_start() {
         let start = pack::fetch_first_chunk(&mut sources, &manifest);
-        check_sectors(disk, &unless_stopped(stop, start).await?)?;
+        target.check_start(&unless_stopped(stop, start).await?)?;
     }
     meter.set_total(image_bytes);
 
     let write = Box::pin(async {
-        let mut writer = PackWriter::new(Arc::clone(disk), manifest, sources, Arc::clone(meter));
+        let place = Arc::clone(target.place());
+        let mut writer = PackWriter::new(place, manifest, sources, Arc::clone(meter));
         let outcome = unless_stopped(stop, Box::pin(writer.write(resume))).await;
         let report = WriteReport {
             image_bytes,
@@ -93,56 +98,34 @@ async fn write_pack(
         writer.end().await;
         outcome.map(|()| report)
     });
-    without_tables(disk, image_bytes, write).await
+    without_tables(target, image_bytes, write).await
 }
 
 /// Writes an image to a disk that has no partition table before, and none after if it fails.
 async fn without_tables(
-    disk: &Arc<OpenDisk>,
+    target: &Arc<Target>,
     image_bytes: u64,
     write: impl Future<Output = Result<WriteReport, TaskError>>,
 ) -> Result<WriteReport, TaskError> {
     let wipe = || {
-        let disk = Arc::clone(disk);
-        blocking(move || tables::wipe(&disk, image_bytes))
+        let target = Arc::clone(target);
+        blocking(move || target.wipe_tables(image_bytes))
     };
     wipe().await?;
     let written = async {
         let report = write.await?;
-        let disk = Arc::clone(disk);
-        blocking(move || tables::settle(&disk)).await?;
-        Ok(report)
+        let target = Arc::clone(target);
+        let root_uuid = blocking(move || target.settle()).await?;
+        let root_uuid = root_uuid.map(|uuid| uuid.to_string()).unwrap_or_default();
+        Ok(WriteReport { root_uuid, ..report })
     };
     let outcome = written.await;
     if outcome.is_err()
         && let Err(error) = wipe().await
     {
-        tracing::error!(disk = disk.name(), error = chain(&error), "tables may be left");
+        tracing::error!(disk = target.device(), error = chain(&error), "tables may be left");
     }
     outcome
-}
-
-/// Refuses an image that is empty or larger than the disk.
-fn check_size(disk: &OpenDisk, image_bytes: u64) -> Result<(), TaskError> {
-    if image_bytes == 0 {
-        return Err(TaskError::invalid("image size", "0", "leaves nothing to write"));
-    }
-    if image_bytes > disk.size_bytes() {
-        let (disk, disk_bytes) = (disk.name(), disk.size_bytes());
-        return Err(TaskError::ImageLargerThanDisk { image_bytes, disk, disk_bytes });
-    }
-    Ok(())
-}
-
-/// Refuses an image that begins with `start` if its partitions would not be found on the disk.
-fn check_sectors(disk: &OpenDisk, start: &[u8]) -> Result<(), TaskError> {
-    match gpt_sector_bytes(start) {
-        Some(image_sector_bytes) if u64::from(image_sector_bytes) != disk.sector_bytes() => {
-            let (disk, disk_sector_bytes) = (disk.name(), disk.sector_bytes());
-            Err(TaskError::SectorSize { image_sector_bytes, disk, disk_sector_bytes })
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 async fn unless_stopped<T>(

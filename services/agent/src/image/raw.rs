@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::source::{Body, Sources, Trouble};
-use super::{check_sectors, check_size, unless_stopped, without_tables};
+use super::target::Target;
+use super::{unless_stopped, without_tables};
 use crate::disk::{AlignedBuffer, OpenDisk};
 use crate::task::{Meter, TaskError, blocking};
 
@@ -27,7 +28,7 @@ const BUFFERS: usize = 8;
 
 /// Downloads the image, writes it, and completes it if it is the right one.
 pub(super) async fn write(
-    disk: &Arc<OpenDisk>,
+    target: &Arc<Target>,
     source: &RawSource,
     meter: &Arc<Meter>,
     stop: &CancellationToken,
@@ -35,12 +36,12 @@ pub(super) async fn write(
     let expected = expected_digest(source)?;
     let sources = Sources::new(std::slice::from_ref(&source.url), meter)?;
     let (mut download, image_bytes) = unless_stopped(stop, Download::begin(sources)).await?;
-    check_size(disk, image_bytes)?;
+    target.check_size(image_bytes)?;
     meter.set_total(image_bytes);
 
-    without_tables(disk, image_bytes, async {
+    without_tables(target, image_bytes, async {
         let (found, held) =
-            transfer(disk, &source.url, &mut download, expected.algorithm(), meter, stop).await?;
+            transfer(target, &source.url, &mut download, expected.algorithm(), meter, stop).await?;
         if found != expected {
             return Err(TaskError::ChecksumMismatch {
                 url: source.url.clone(),
@@ -49,7 +50,7 @@ pub(super) async fn write(
                 expected: expected.to_string(),
             });
         }
-        let (disk, counted) = (Arc::clone(disk), Arc::clone(meter));
+        let (disk, counted) = (Arc::clone(target.place()), Arc::clone(meter));
         blocking(move || complete(&disk, &held, &counted)).await?;
         Ok(WriteReport { image_bytes, ..WriteReport::default() })
     })
@@ -68,7 +69,7 @@ fn expected_digest(source: &RawSource) -> Result<Digest, TaskError> {
 /// Moves the image to the disk except for what is held back. Done, stopped or failed: when it
 /// returns, nothing is being written any more.
 async fn transfer(
-    disk: &Arc<OpenDisk>,
+    target: &Arc<Target>,
     url: &str,
     download: &mut Download,
     algorithm: Algorithm,
@@ -76,7 +77,7 @@ async fn transfer(
     stop: &CancellationToken,
 ) -> Result<(Digest, Vec<Part>), TaskError> {
     loop {
-        let mut stages = Stages::start(disk, url, algorithm, download.image_bytes, meter);
+        let mut stages = Stages::start(target, url, algorithm, download.image_bytes, meter);
         let fed = unless_stopped(stop, stages.feed(download)).await;
         let ended = stages.finish().await;
         match fed? {
@@ -210,7 +211,7 @@ struct Stages {
 
 impl Stages {
     fn start(
-        disk: &Arc<OpenDisk>,
+        target: &Arc<Target>,
         url: &str,
         algorithm: Algorithm,
         image_bytes: u64,
@@ -223,13 +224,13 @@ impl Stages {
             // The channel is new and has room for all.
             free_in.try_send(AlignedBuffer::new(CHUNK_BYTES)).ok();
         }
-        let (disk, meter, url) = (Arc::clone(disk), Arc::clone(meter), url.to_owned());
+        let (target, meter, url) = (Arc::clone(target), Arc::clone(meter), url.to_owned());
         Self {
             parts,
             free,
             hashing: tokio::spawn(blocking(move || Ok(hash(algorithm, to_hash, &hashed)))),
             writing: tokio::spawn(blocking(move || {
-                write_parts(&disk, &url, image_bytes, to_write, &free_in, &meter)
+                write_parts(&target, &url, image_bytes, to_write, &free_in, &meter)
             })),
         }
     }
@@ -288,16 +289,16 @@ fn hash(
 }
 
 /// Refuses what no machine would boot: a container of an image, or a table for other sectors.
-fn check_start(disk: &OpenDisk, url: &str, start: &[u8]) -> Result<(), TaskError> {
+fn check_start(target: &Target, url: &str, start: &[u8]) -> Result<(), TaskError> {
     let start = &start[..start.len().min(PROBE_BYTES)];
     probe(start)
         .check(Some(DiskFormat::Raw))
         .map_err(|refused| TaskError::NotRaw { url: url.to_owned(), refused })?;
-    check_sectors(disk, start)
+    target.check_start(start)
 }
 
 fn write_parts(
-    disk: &OpenDisk,
+    target: &Target,
     url: &str,
     image_bytes: u64,
     mut parts: mpsc::Receiver<Part>,
@@ -307,14 +308,14 @@ fn write_parts(
     let mut held = Vec::new();
     while let Some(part) = parts.blocking_recv() {
         if part.offset_bytes == 0 {
-            check_start(disk, url, part.bytes())?;
+            check_start(target, url, part.bytes())?;
         }
         let end_bytes = part.offset_bytes + part.length as u64;
         if part.offset_bytes == 0 || end_bytes == image_bytes {
             held.push(part);
             continue;
         }
-        disk.write_at(part.bytes(), part.offset_bytes)?;
+        target.place().write_at(part.bytes(), part.offset_bytes)?;
         meter.add_done(part.length as u64);
         // Nobody needs it once all is received.
         free.blocking_send(part.buffer).ok();

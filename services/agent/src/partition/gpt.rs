@@ -22,17 +22,42 @@ const PRIMARY_ENTRIES_LBA: u64 = 2;
 const ENTRIES_LIMIT_BYTES: u64 = 1024 * 1024;
 /// Smallest entry the specification allows, in bytes.
 const ENTRY_LEAST_BYTES: u32 = 128;
-/// Type of a Linux file system, `0FC63DAF-8483-4772-8E79-3D69D8477DE4`, as `sgdisk` gives by default.
-const LINUX_DATA: Uuid = Uuid::from_u128(0x0fc63daf_8483_4772_8e79_3d69d8477de4);
+/// Entries of a table that we make, and the size of each in bytes (UEFI 2.10, 5.3.1: 16 KiB at least).
+const NEW_ENTRY_COUNT: u32 = 128;
+/// Revision 1.0 of the header.
+const REVISION: u32 = 0x0001_0000;
+
+/// What a partition is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartitionType {
+    /// EFI system partition.
+    EfiSystem,
+    /// A Linux file system, as `sgdisk` gives by default.
+    LinuxData,
+    /// Linux swap space.
+    LinuxSwap,
+}
+
+impl PartitionType {
+    const fn guid(self) -> Uuid {
+        Uuid::from_u128(match self {
+            Self::EfiSystem => 0xc12a7328_f81f_11d2_ba4b_00a0c93ec93b,
+            Self::LinuxData => 0x0fc63daf_8483_4772_8e79_3d69d8477de4,
+            Self::LinuxSwap => 0x0657fd6d_a4ab_43c4_84e5_0933c84b4f4f,
+        })
+    }
+}
 
 /// Where the fields of the header are.
 mod field {
     use super::Range;
 
+    pub(super) const REVISION: Range<usize> = 8..12;
     pub(super) const HEADER_SIZE: Range<usize> = 12..16;
     pub(super) const HEADER_CRC: Range<usize> = 16..20;
     pub(super) const MY_LBA: Range<usize> = 24..32;
     pub(super) const ALTERNATE_LBA: Range<usize> = 32..40;
+    pub(super) const FIRST_USABLE_LBA: Range<usize> = 40..48;
     pub(super) const LAST_USABLE_LBA: Range<usize> = 48..56;
     pub(super) const DISK_GUID: Range<usize> = 56..72;
     pub(super) const ENTRIES_LBA: Range<usize> = 72..80;
@@ -67,6 +92,26 @@ pub(crate) struct Gpt {
 }
 
 impl Gpt {
+    /// A table without partitions that takes the whole of `disk`.
+    pub(crate) fn new(disk: &OpenDisk, disk_guid: Uuid) -> Self {
+        let mut table = Self {
+            sector_bytes: disk.sector_bytes(),
+            header: [0; HEADER_BYTES],
+            entries: vec![0; (NEW_ENTRY_COUNT * ENTRY_LEAST_BYTES) as usize],
+            primary_entries_lba: PRIMARY_ENTRIES_LBA,
+        };
+        table.header[..SIGNATURE.len()].copy_from_slice(SIGNATURE);
+        table.set(field::REVISION, &REVISION.to_le_bytes());
+        table.set(field::HEADER_SIZE, &(HEADER_BYTES as u32).to_le_bytes());
+        table.set(field::DISK_GUID, &disk_guid.to_bytes_le());
+        table.set(field::ENTRY_COUNT, &NEW_ENTRY_COUNT.to_le_bytes());
+        table.set(field::ENTRY_SIZE, &ENTRY_LEAST_BYTES.to_le_bytes());
+        let first_usable = PRIMARY_ENTRIES_LBA + table.entries_sectors();
+        table.set(field::FIRST_USABLE_LBA, &first_usable.to_le_bytes());
+        table.stretch_to(disk);
+        table
+    }
+
     /// The table of `disk`: the primary one, or the backup in the last sector where the primary is
     /// damaged. `None` when neither is valid.
     pub(crate) fn read(disk: &OpenDisk) -> Result<Option<Self>, DiskError> {
@@ -158,9 +203,19 @@ impl Gpt {
         }
     }
 
-    /// Adds a partition in the first free entry. Its GUID follows from the disk's and its name, so
+    /// Adds a Linux partition in the first free entry. Its GUID follows from the disk's and its name, so
     /// that a repeated step makes the same one.
     pub(crate) fn add(&mut self, name: &str, extent: Extent) -> Result<(), NoFreeEntry> {
+        self.add_of_type(PartitionType::LinuxData, name, extent)
+    }
+
+    /// Adds a partition in the first free entry, as [`Self::add`] does.
+    pub(crate) fn add_of_type(
+        &mut self,
+        kind: PartitionType,
+        name: &str,
+        extent: Extent,
+    ) -> Result<(), NoFreeEntry> {
         let first = extent.offset_bytes / self.sector_bytes;
         let last = extent.end_bytes() / self.sector_bytes - 1;
         let disk_guid = Uuid::from_bytes_le(array(&self.header[field::DISK_GUID]));
@@ -173,7 +228,7 @@ impl Gpt {
             .find(|entry| entry[..16] == [0; 16])
             .ok_or(NoFreeEntry { entry_count })?;
         entry.fill(0);
-        entry[..16].copy_from_slice(&LINUX_DATA.to_bytes_le());
+        entry[..16].copy_from_slice(&kind.guid().to_bytes_le());
         entry[16..32].copy_from_slice(&Uuid::new_v5(&disk_guid, name.as_bytes()).to_bytes_le());
         entry[32..40].copy_from_slice(&first.to_le_bytes());
         entry[40..48].copy_from_slice(&last.to_le_bytes());

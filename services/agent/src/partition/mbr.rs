@@ -14,6 +14,8 @@ const TYPE_PROTECTIVE: u8 = 0xee;
 const TYPE_LINUX: u8 = 0x83;
 /// Cylinder, head and sector of what they cannot express; everybody uses the LBA.
 const CHS_BEYOND: [u8; 3] = [0xfe, 0xff, 0xff];
+/// Those of the sector behind the MBR.
+const CHS_OF_SECTOR_1: [u8; 3] = [0x00, 0x02, 0x00];
 /// Sectors that an entry's 32-bit fields can address: 2 TiB of 512-byte sectors.
 const ADDRESSABLE_SECTORS: u64 = 1 << 32;
 
@@ -44,8 +46,14 @@ impl Mbr {
             return Ok(None);
         }
         disk.read_at(&mut sector, 0)?;
-        let mbr = Self { unit_bytes: disk.sector_bytes(), sector };
-        Ok(mbr.is_valid(disk.size_bytes()).then_some(mbr))
+        Ok(Self::parse(&sector, disk.sector_bytes(), disk.size_bytes()))
+    }
+
+    /// The table of a disk of `disk_bytes` with sectors of `unit_bytes` that begins with `start`.
+    pub(crate) fn parse(start: &[u8], unit_bytes: u64, disk_bytes: u64) -> Option<Self> {
+        let sector = *start.first_chunk()?;
+        let mbr = Self { unit_bytes, sector };
+        mbr.is_valid(disk_bytes).then_some(mbr)
     }
 
     fn is_valid(&self, disk_bytes: u64) -> bool {
@@ -101,11 +109,20 @@ impl Mbr {
     }
 }
 
-/// Has a protective MBR cover the sectors up to `last_lba`. A hybrid one is left as it is: what its
-/// other entries cover is their maker's business.
+/// Has a protective MBR cover the sectors up to `last_lba`; an empty sector becomes one. A hybrid one is left as it is:
+/// what its other entries cover is their maker's business.
 pub(crate) fn protect_up_to(disk: &OpenDisk, last_lba: u64) -> Result<(), DiskError> {
     let mut sector = [0; SECTOR_BYTES];
     disk.read_at(&mut sector, 0)?;
+    if sector == [0; SECTOR_BYTES] {
+        // UEFI 2.10, 5.2.3, table 5.4.
+        sector[SECTOR_BYTES - BOOT_SIGNATURE.len()..].copy_from_slice(&BOOT_SIGNATURE);
+        let entry = entry_mut(&mut sector, 0);
+        entry[1..4].copy_from_slice(&CHS_OF_SECTOR_1);
+        entry[4] = TYPE_PROTECTIVE;
+        entry[5..8].copy_from_slice(&CHS_BEYOND);
+        entry[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    }
     let types: Vec<u8> = (0..ENTRY_COUNT).map(|index| entry_mut(&mut sector, index)[4]).collect();
     if !sector.ends_with(&BOOT_SIGNATURE) || types != [TYPE_PROTECTIVE, 0, 0, 0] {
         return Ok(());

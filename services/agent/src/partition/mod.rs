@@ -2,7 +2,10 @@
 //! point leaves a table that can be read.
 
 pub(crate) mod gpt;
+pub(crate) mod layout;
 pub(crate) mod mbr;
+
+use std::ops::Range;
 
 use crate::disk::{DiskError, OpenDisk};
 use gpt::Gpt;
@@ -28,6 +31,11 @@ pub(crate) struct Extent {
 impl Extent {
     pub(crate) fn end_bytes(self) -> u64 {
         self.offset_bytes.saturating_add(self.size_bytes)
+    }
+
+    /// The same as a range of bytes.
+    pub(crate) fn range(self) -> Range<u64> {
+        self.offset_bytes..self.end_bytes()
     }
 
     /// The part that lies within `other`; `None` when there is none.

@@ -4,6 +4,7 @@ use bessemer_image::format::FormatRefused;
 use bessemer_image::pack::ChunkRefused;
 
 use crate::disk::DiskError;
+use crate::filesystem::FileSystemError;
 
 /// Why a task failed.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +19,23 @@ pub(crate) enum TaskError {
         "several disks may be meant: {candidates}; name one with a root_device hint such as serial"
     )]
     AmbiguousRootDevice { candidates: String },
-    #[error("image of {image_bytes} bytes is larger than disk {disk} of {disk_bytes} bytes")]
-    ImageLargerThanDisk { image_bytes: u64, disk: String, disk_bytes: u64 },
+    #[error("image of {image_bytes} bytes is larger than {place} of {place_bytes} bytes")]
+    ImageLargerThanDisk { image_bytes: u64, place: String, place_bytes: u64 },
+    #[error(
+        "the partitions asked for, with room for the tables and a config drive, need {needed_bytes} bytes; disk {disk} \
+         has {disk_bytes}"
+    )]
+    PartitionsLargerThanDisk { needed_bytes: u64, disk: String, disk_bytes: u64 },
+    #[error(
+        "there is no ephemeral partition to preserve: disk {disk} has none of {size_bytes} bytes at byte {offset_bytes}"
+    )]
+    NoEphemeral { disk: String, offset_bytes: u64, size_bytes: u64 },
+    #[error("the image is {content}; deploy it with image_type `{image_type}`")]
+    ImageType { content: String, image_type: &'static str },
+    #[error("the image brings no boot loader: {reason}")]
+    NoBootLoader { reason: String },
+    #[error(transparent)]
+    FileSystem(#[from] FileSystemError),
     #[error(
         "the image's partition table is laid out for sectors of {image_sector_bytes} bytes, those \
          of disk {disk} have {disk_sector_bytes}: it would find no partition; use an image that \
@@ -57,6 +73,11 @@ impl TaskError {
             Self::AmbiguousRootDevice { .. } => "AMBIGUOUS_ROOT_DEVICE",
             Self::ImageLargerThanDisk { .. } => "IMAGE_LARGER_THAN_DISK",
             Self::SectorSize { .. } => "IMAGE_SECTOR_SIZE",
+            Self::PartitionsLargerThanDisk { .. } => "PARTITIONS_LARGER_THAN_DISK",
+            Self::NoEphemeral { .. } => "EPHEMERAL_NOT_FOUND",
+            Self::ImageType { .. } => "IMAGE_TYPE_MISMATCH",
+            Self::NoBootLoader { .. } => "NO_BOOT_LOADER",
+            Self::FileSystem(_) => "FILE_SYSTEM",
             Self::NotRaw { .. } => "IMAGE_FORMAT_MISMATCH",
             Self::Disk(_) | Self::NotErased { .. } => "DISK_IO",
             Self::ChunkRefused { .. } => "CHUNK_REFUSED",

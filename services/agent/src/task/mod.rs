@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::disk::OpenDisk;
 use crate::machine::Machine;
-use crate::{config_drive, erase, image};
+use crate::{config_drive, erase, image, overwrite};
 pub(crate) use error::{TaskError, chain};
 pub(crate) use meter::Meter;
 use meter::Reporter;
@@ -99,6 +99,7 @@ fn step_of(task: Option<&Task>) -> &'static str {
     match task {
         Some(Task::WriteImage(_)) => "deploy.write_image",
         Some(Task::EraseDevicesMetadata(_)) => "deploy.erase_devices_metadata",
+        Some(Task::EraseDevices(_)) => "deploy.erase_devices",
         Some(Task::WriteConfigDrive(_)) => "deploy.write_configdrive",
         Some(Task::Sync(_)) => "deploy.tear_down_agent",
         None => "unknown",
@@ -119,6 +120,11 @@ async fn perform(
         }
         Some(Task::EraseDevicesMetadata(_)) => {
             blocking(move || erase::erase_devices_metadata(&machine, &meter, &stop))
+                .await
+                .map(TaskResult::Erase)
+        }
+        Some(Task::EraseDevices(_)) => {
+            blocking(move || overwrite::erase_devices(&machine, &meter, &stop))
                 .await
                 .map(TaskResult::Erase)
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -15,6 +16,8 @@ use bessemer_proto::v1::write_image_task::Source;
 use bessemer_proto::v1::{PackSource, StartTask, WriteImageTask};
 use bytes::Bytes;
 use tokio::sync::watch;
+
+use crate::conductor::PATIENCE;
 
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -30,6 +33,10 @@ struct Files {
     pack: Bytes,
     /// Bytes of the pack behind this one are not sent yet.
     gate: watch::Sender<usize>,
+    /// The farthest byte of the pack that was sent.
+    reached: watch::Sender<usize>,
+    /// Bytes of the pack that were sent, repeated ones included.
+    sent_bytes: AtomicU64,
 }
 
 impl Cache {
@@ -45,6 +52,8 @@ impl Cache {
             manifest: manifest.encoded().to_vec().into(),
             pack: pack.into(),
             gate: watch::Sender::new(pack_bytes / 100 * gate_percent),
+            reached: watch::Sender::new(0),
+            sent_bytes: AtomicU64::new(0),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -55,6 +64,23 @@ impl Cache {
 
     pub(crate) fn open_gate(&self) {
         self.files.gate.send_replace(usize::MAX);
+    }
+
+    /// Sends the bytes below `position`.
+    pub(crate) fn open_gate_to(&self, position: usize) {
+        self.files.gate.send_replace(position);
+    }
+
+    /// Waits until the bytes below `position` have been sent, as far as whole pieces go.
+    pub(crate) async fn sent(&self, position: usize) {
+        let mut reached = self.files.reached.subscribe();
+        let wanted = reached.wait_for(|reached| reached + PIECE_BYTES >= position);
+        tokio::time::timeout(PATIENCE, wanted).await.expect("not fetched").unwrap();
+    }
+
+    /// How many bytes of the pack have been sent in all.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.files.sent_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn task(&self, task_id: &str, resume: bool) -> StartTask {
@@ -84,6 +110,12 @@ async fn answer(State(files): State<Arc<Files>>, request: Request) -> Response {
             let piece_end = end.min(at + PIECE_BYTES);
             files.gate.subscribe().wait_for(|gate| *gate >= piece_end).await.ok()?;
             let piece = (at < end).then(|| files.pack.slice(at..piece_end))?;
+            files.sent_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            files.reached.send_if_modified(|reached| {
+                let is_farther = piece_end > *reached;
+                *reached = piece_end.max(*reached);
+                is_farther
+            });
             Some((Ok::<_, std::io::Error>(piece), piece_end))
         }
     });

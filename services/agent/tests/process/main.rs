@@ -140,6 +140,44 @@ async fn a_killed_agent_comes_back_as_itself_and_goes_on() {
     }));
 }
 
+/// Frames that an agent has in memory at once, and those that the network holds for it: what a kill may cost.
+const FRAMES_IN_FLIGHT: u64 = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_a_hundred_times_it_still_makes_headway_and_never_leaves_a_table() {
+    const KILLS: u64 = 100;
+    let raw = image(64);
+    let cache = Cache::start(&raw, 0).await;
+    let conductor = Conductor::start(7);
+    let api = Api::start(&conductor);
+    let mut machine = Machine::new(64 * MIB);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for kill in 1..=KILLS {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // Killed anywhere in the next hundredth of the pack, most often in the middle of a frame.
+        let share = (kill - 1) * 1000 + state % 1000;
+        let position = cache.pack_bytes as u64 * share / (KILLS * 1000);
+        machine.start(&api);
+        conductor.session(kill).await;
+        conductor.send(cache.task("plan/4", kill > 1)).await;
+        cache.open_gate_to(position as usize);
+        cache.sent(position as usize).await;
+        machine.kill();
+        assert!(!has_boot_signature(&machine.disk()), "half an image would boot");
+    }
+    cache.open_gate();
+    machine.start(&api);
+    conductor.session(KILLS + 1).await;
+    conductor.send(cache.task("plan/4", true)).await;
+    let report = report_of(conductor.end("plan/4").await);
+    assert!(raw == std::fs::read(machine.disk()).unwrap(), "the disk is not the image");
+    assert!(report.resumed_bytes > 0, "{report:?}");
+    let repeated = cache.sent_bytes() - cache.pack_bytes as u64;
+    assert!(repeated <= KILLS * FRAMES_IN_FLIGHT * MIB as u64, "{repeated} bytes were sent again");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_goes_on_without_its_conductor_and_the_next_one_attaches() {
     let raw = image(200);

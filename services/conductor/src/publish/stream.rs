@@ -122,7 +122,7 @@ impl EventStream {
     pub(super) async fn open(config: &NatsConfig) -> Result<Self, PublishError> {
         let client = async_nats::ConnectOptions::new()
             .connection_timeout(ANSWER_LIMIT)
-            .connect(&config.url)
+            .connect(config.url.split(',').map(str::trim).collect::<Vec<_>>())
             .await
             .map_err(|source| PublishError::Connect { url: config.url.clone(), source })?;
         let mut jetstream = jetstream::new(client);

@@ -1,10 +1,12 @@
 //! Steps that the agent does: dispatch, attach, follow, and outlive lost sessions.
 
-use bessemer_domain::node::StepResult;
+use bessemer_domain::node::{ErasedDevice, StepResult};
 use bessemer_proto::v1::start_task::Task;
 use bessemer_proto::v1::task_succeeded::Result as TaskResult;
 use bessemer_proto::v1::task_update::Update;
-use bessemer_proto::v1::{EraseDevicesMetadataTask, StartTask, SyncTask, TaskFailed, TaskUpdate};
+use bessemer_proto::v1::{
+    EraseDevicesMetadataTask, EraseDevicesTask, StartTask, SyncTask, TaskFailed, TaskUpdate,
+};
 use tokio::sync::watch;
 
 use super::{Failure, Job, boot_agent};
@@ -67,6 +69,27 @@ pub(super) async fn erase_metadata(
     let task = Task::EraseDevicesMetadata(EraseDevicesMetadataTask {});
     match perform(context, job, resume, task).await? {
         Some(TaskResult::Erase(report)) => Ok(StepResult::Erased(report.devices)),
+        other => Err(unexpected(job, other.as_ref())),
+    }
+}
+
+pub(super) async fn erase(
+    context: &Context,
+    job: &Job,
+    resume: bool,
+) -> Result<StepResult, Failure> {
+    let task = Task::EraseDevices(EraseDevicesTask {});
+    match perform(context, job, resume, task).await? {
+        Some(TaskResult::Erase(report)) => {
+            let erased = report.erased.into_iter().map(|it| ErasedDevice {
+                device: it.device,
+                serial: it.serial,
+                method: it.method,
+                erased_bytes: it.erased_bytes,
+                verified_bytes: it.verified_bytes,
+            });
+            Ok(StepResult::ErasedDevices(erased.collect()))
+        }
         other => Err(unexpected(job, other.as_ref())),
     }
 }

@@ -11,6 +11,7 @@ use bessemer_proto::v1::write_image_task::Source;
 use bessemer_proto::v1::{
     Image, PackSource, Progress, RawSource, WriteConfigDriveTask, WriteImageTask,
 };
+use bessemer_wire::deployment::partitions_to_proto;
 
 use super::{Failure, Job, Trouble, agent_task, node_of};
 use crate::Context;
@@ -67,6 +68,7 @@ pub(super) async fn write(
     let task = WriteImageTask {
         source: Some(source),
         root_device: deployment.spec.root_device.into_iter().collect(),
+        partitions: deployment.spec.partitions.as_ref().map(partitions_to_proto),
     };
     match agent_task::perform(context, job, resume, Task::WriteImage(task)).await? {
         Some(TaskResult::WriteImage(report)) => {

@@ -156,16 +156,19 @@ async fn perform(context: &Context, job: &Job, resume: bool) -> Result<StepResul
     match job.step {
         Step::VerifyPower => hardware::verify_power(context, job).await,
         Step::PrepareImage => image::prepare(context, job).await,
-        Step::Deploy | Step::PrepareCleaning => boot_agent::run(context, job, resume).await,
+        Step::Deploy | Step::PrepareCleaning | Step::PrepareInspection => {
+            boot_agent::run(context, job, resume).await
+        }
         Step::WriteImage => image::write(context, job, resume).await,
         Step::WriteConfigdrive => image::write_config_drive(context, job, resume).await,
         Step::EraseDevicesMetadata => agent_task::erase_metadata(context, job, resume).await,
+        Step::EraseDevices => agent_task::erase(context, job, resume).await,
         Step::PrepareInstanceBoot => hardware::boot_from_disk(context, job).await,
         Step::TearDownAgent | Step::TearDownCleaning => {
             agent_task::sync(context, job, resume).await?;
             hardware::power_off(context, job).await
         }
-        Step::TearDown => hardware::power_off(context, job).await,
+        Step::TearDown | Step::TearDownInspection => hardware::power_off(context, job).await,
         Step::BootInstance => hardware::boot_instance(context, job).await,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use url::Url;
 
 use super::Origins;
@@ -22,6 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Download {
     origins: Arc<Origins>,
     url: Url,
+    accept: Option<&'static str>,
     limit_bytes: u64,
     etag: Option<String>,
     total_bytes: Option<u64>,
@@ -47,16 +48,7 @@ impl Download {
         limit_bytes: u64,
         resume: Option<(u64, String)>,
     ) -> Result<Self, PrepareError> {
-        let mut download = Self {
-            origins: Arc::clone(origins),
-            url: url.clone(),
-            limit_bytes,
-            etag: None,
-            total_bytes: None,
-            position_bytes: 0,
-            skip_bytes: 0,
-            body: None,
-        };
+        let mut download = Self::new(origins, url, limit_bytes);
         if let Some((position_bytes, etag)) = resume {
             (download.position_bytes, download.etag) = (position_bytes, Some(etag));
             match download.request().await {
@@ -70,6 +62,20 @@ impl Download {
         }
         download.reconnect().await?;
         Ok(download)
+    }
+
+    fn new(origins: &Arc<Origins>, url: &Url, limit_bytes: u64) -> Self {
+        Self {
+            origins: Arc::clone(origins),
+            url: url.clone(),
+            accept: None,
+            limit_bytes,
+            etag: None,
+            total_bytes: None,
+            position_bytes: 0,
+            skip_bytes: 0,
+            body: None,
+        }
     }
 
     /// Bytes before the next piece.
@@ -175,22 +181,31 @@ impl Download {
     }
 
     async fn request(&mut self) -> Result<(), Attempt> {
-        let mut request = self.origins.get(&self.url);
-        if self.position_bytes > 0 {
-            request = request.header(header::RANGE, format!("bytes={}-", self.position_bytes));
-            if let Some(etag) = &self.etag {
-                request = request.header(header::IF_RANGE, etag);
-            }
-        }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| Attempt::Again(unreachable(&self.url, chain(&error.without_url()))))?;
+        let response =
+            self.origins.get(&self.url, self.headers()).await.map_err(|error| {
+                Attempt::Again(unreachable(&self.url, chain(&error.without_url())))
+            })?;
         self.check_status(response.status())?;
         self.check_same(&response)?;
         self.skip_bytes = if response.status() == StatusCode::OK { self.position_bytes } else { 0 };
         self.body = Some(response.bytes_stream().boxed());
         Ok(())
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = self.accept {
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        }
+        if self.position_bytes > 0
+            && let Ok(range) = format!("bytes={}-", self.position_bytes).try_into()
+        {
+            headers.insert(header::RANGE, range);
+            if let Some(etag) = self.etag.as_ref().and_then(|etag| etag.parse().ok()) {
+                headers.insert(header::IF_RANGE, etag);
+            }
+        }
+        headers
     }
 
     fn check_status(&self, status: StatusCode) -> Result<(), Attempt> {
@@ -260,13 +275,15 @@ impl Download {
     }
 }
 
-/// Fetches a small file whole, at most `limit_bytes` of it.
+/// Fetches a small file whole, at most `limit_bytes` of it; `accept` says of which types it may be.
 pub(crate) async fn fetch_small(
     origins: &Arc<Origins>,
     url: &Url,
     limit_bytes: u64,
+    accept: Option<&'static str>,
 ) -> Result<Vec<u8>, PrepareError> {
-    let mut download = Download::start(origins, url, limit_bytes, None).await?;
+    let mut download = Download { accept, ..Download::new(origins, url, limit_bytes) };
+    download.reconnect().await?;
     let mut content = Vec::new();
     while let Some(piece) = download.next().await? {
         content.extend_from_slice(&piece);

@@ -1,17 +1,24 @@
 //! The web servers that sources come from: how they are reached, and who the cache is to them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, NoProxy, Proxy, RequestBuilder};
+use http::{HeaderMap, StatusCode, header};
+use reqwest::{Certificate, Client, NoProxy, Proxy, RequestBuilder, Response};
 use serde::Deserialize;
 use url::Url;
+
+use crate::registry::{Challenge, Reference, Token};
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may be silent in the middle of a transfer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest answer of a token server, in bytes.
+const TOKEN_ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// How sources are fetched over HTTP. The environment's proxy settings do not count.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -26,6 +33,8 @@ pub struct HttpConfig {
     pub ca_file: Option<PathBuf>,
     /// Who the cache is to servers that want to know.
     pub credentials: Vec<CredentialsConfig>,
+    /// Registries (`host` or `host:port`) that `oci://` sources reach by HTTP instead of HTTPS.
+    pub insecure_registries: Vec<String>,
 }
 
 /// Name and password for one server (basic authentication). No other server is sent them.
@@ -44,6 +53,9 @@ pub struct CredentialsConfig {
 pub(crate) struct Origins {
     client: Client,
     credentials: Vec<Credentials>,
+    insecure_registries: Vec<String>,
+    /// Tokens that registries gave, by what they are for.
+    tokens: Mutex<BTreeMap<String, String>>,
 }
 
 struct Credentials {
@@ -75,13 +87,68 @@ impl Origins {
         Ok(Self {
             client: client.build().map_err(io::Error::other)?,
             credentials: credentials.collect::<io::Result<_>>()?,
+            insecure_registries: config.insecure_registries.clone(),
+            tokens: Mutex::default(),
         })
     }
 
-    /// A request for a URL, with the credentials for its server. A redirection to another server
-    /// does not take them along.
-    pub(crate) fn get(&self, url: &Url) -> RequestBuilder {
+    /// Where a registry has a manifest or a blob.
+    pub(crate) fn registry_url(&self, reference: &Reference, kind: &str, version: &str) -> Url {
+        let Reference { host, repository, .. } = reference;
+        let is_insecure = self.insecure_registries.iter().any(|it| it.eq_ignore_ascii_case(host));
+        let scheme = if is_insecure { "http" } else { "https" };
+        format!("{scheme}://{host}/v2/{repository}/{kind}/{version}")
+            .parse()
+            .expect("a checked reference makes a URL")
+    }
+
+    /// What a server says to a request. One that wants a token gets one, if there is one to be had.
+    pub(crate) async fn get(&self, url: &Url, headers: HeaderMap) -> reqwest::Result<Response> {
+        let response = self.request(url).headers(headers.clone()).send().await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let challenge = response.headers().get(header::WWW_AUTHENTICATE);
+        let challenge = challenge.and_then(|value| Challenge::parse(value.to_str().ok()?));
+        let Some(challenge) = challenge else { return Ok(response) };
+        match self.fetch_token(&challenge).await? {
+            Some(token) => {
+                self.tokens().insert(token_scope(url), token);
+                self.request(url).headers(headers).send().await
+            }
+            None => Ok(response),
+        }
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fetch_token(&self, challenge: &Challenge) -> reqwest::Result<Option<String>> {
+        let url = challenge.token_url();
+        let mut response = self.request(&url).send().await?;
+        if !response.status().is_success() {
+            tracing::info!(%url, status = %response.status(), "no token");
+            return Ok(None);
+        }
+        let mut answer = Vec::new();
+        while let Some(piece) = response.chunk().await? {
+            answer.extend_from_slice(&piece);
+            if answer.len() as u64 > TOKEN_ANSWER_BYTES_MAX {
+                return Ok(None);
+            }
+        }
+        let token = serde_json::from_slice::<Token>(&answer).ok();
+        Ok(token.and_then(Token::into_text))
+    }
+
+    /// A request for a URL, with the token or the credentials for its server. A redirection to
+    /// another server does not take them along.
+    fn request(&self, url: &Url) -> RequestBuilder {
         let request = self.client.get(url.clone());
+        if let Some(token) = self.tokens().get(&token_scope(url)) {
+            return request.bearer_auth(token);
+        }
         match self.credentials.iter().find(|credentials| credentials.are_for(url)) {
             Some(Credentials { username, password, .. }) => {
                 request.basic_auth(username, Some(password))
@@ -89,6 +156,13 @@ impl Origins {
             None => request,
         }
     }
+}
+
+/// What a token is given out for: a repository, of which a URL names a manifest or a blob.
+fn token_scope(url: &Url) -> String {
+    let path = url.path();
+    let end = ["/manifests/", "/blobs/"].iter().find_map(|kind| path.rfind(kind));
+    format!("{} {}", url.authority(), end.map_or(path, |end| &path[..end]))
 }
 
 impl Credentials {

@@ -14,6 +14,7 @@ use bessemer_image::compression::Compression;
 use bessemer_image::digest::{Algorithm, Digest};
 use bessemer_image::format::{self, Content, DiskFormat};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 pub(crate) use convert::{Conversion, Staged};
 pub(crate) use job::{Begun, Job, JobState, Jobs, Joined, Phase, Progress};
@@ -23,6 +24,7 @@ use crate::cache::Shared;
 use crate::catalogue::{Entry, Key};
 use crate::durable;
 use crate::error::PrepareError;
+use crate::registry::Reference;
 use crate::request::{Request, Source};
 
 const STAGED_PACK: &str = "pack";
@@ -62,6 +64,7 @@ impl Preparation {
         let converted = match &this.request.source {
             Source::File(path) => local::convert(&this, path).await,
             Source::Http(url) => remote::convert(&this, url).await,
+            Source::Oci(reference) => remote::convert(&this, &this.blob_url(reference)).await,
         };
         this.blocking(move |this| {
             let published = converted.and_then(|converted| this.publish(converted));
@@ -90,6 +93,12 @@ impl Preparation {
     ) -> Result<T, PrepareError> {
         let this = Arc::clone(self);
         tokio::task::spawn_blocking(move || work(&this)).await.map_err(|_| PrepareError::Lost)?
+    }
+
+    /// Where a registry has the file that was found to be meant.
+    pub(crate) fn blob_url(&self, reference: &Reference) -> Url {
+        let digest = self.expected.map(|digest| digest.to_string()).unwrap_or_default();
+        self.shared.origins.registry_url(reference, "blobs", &format!("sha256:{digest}"))
     }
 
     pub(crate) fn source_url(&self) -> &str {

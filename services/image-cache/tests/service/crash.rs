@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use bessemer_proto::v1;
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bytes::Bytes;
 use tonic::transport::Channel;
@@ -89,7 +90,12 @@ impl Process {
             .spawn()
             .unwrap();
         let mut process = Self(child);
-        let client = wait_for("the cache's port", || async { connect(port).await.ok() });
+        // It listens before it has looked at what it holds, and answers afterwards.
+        let client = wait_for("the cache's answer", || async {
+            let mut client = connect(port).await.ok()?;
+            client.list_images(v1::ListImagesRequest {}).await.ok()?;
+            Some(client)
+        });
         let client = tokio::select! {
             client = client => client,
             status = wait_for("exit", || std::future::ready(process.0.try_wait().unwrap())) => {

@@ -9,5 +9,6 @@ mod images;
 mod origin;
 mod prepare;
 mod refuse;
+mod registry;
 mod serve;
 mod soak;

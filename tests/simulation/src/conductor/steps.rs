@@ -88,7 +88,7 @@ impl Conductor {
             Step::PrepareImage => {
                 self.prepare(job).await.map(|it| StepResult::Image(it.resolved()))
             }
-            Step::Deploy | Step::PrepareCleaning => {
+            Step::Deploy | Step::PrepareCleaning | Step::PrepareInspection => {
                 let patience = if resume { RETURN_LIMIT } else { Duration::ZERO };
                 self.connected(job, patience).await?;
                 Ok(StepResult::Agent(Inventory::default()))
@@ -105,6 +105,10 @@ impl Conductor {
                 self.agent_task(job, resume, Task::Erase).await?;
                 Ok(StepResult::Erased(Vec::new()))
             }
+            Step::EraseDevices => {
+                self.agent_task(job, resume, Task::Erase).await?;
+                Ok(StepResult::ErasedDevices(Vec::new()))
+            }
             Step::PrepareInstanceBoot => {
                 self.order(job, Order::Boot(BootDevice::Disk)).await;
                 Ok(StepResult::Done)
@@ -113,7 +117,7 @@ impl Conductor {
                 self.sync(job, resume).await?;
                 Ok(self.power_off(job).await)
             }
-            Step::TearDown => Ok(self.power_off(job).await),
+            Step::TearDown | Step::TearDownInspection => Ok(self.power_off(job).await),
             Step::BootInstance => {
                 let state = self.order(job, Order::Power(PowerState::On)).await;
                 Ok(StepResult::Power(state))
@@ -240,5 +244,6 @@ fn written(image: Image) -> WriteReport {
         resumed_bytes: 0,
         duration_milliseconds: 0,
         agent_peak_rss_bytes: 0,
+        root_uuid: None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod origin;
 mod pack;
+mod partition;
 mod raw;
 
 use std::num::NonZeroUsize;

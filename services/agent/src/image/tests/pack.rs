@@ -76,12 +76,13 @@ async fn an_image_that_does_not_fit_is_refused_before_anything_is_touched() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_connections_cost_a_chunk_each_and_never_leave_a_table() {
     let image = Prepared::of(partitioned_image(60));
-    for seed in 0..4 {
+    // 8 times 13 cuts.
+    for seed in 0..8 {
         let origin = image.serve().await;
         let disk = used_disk(60);
         let path = disk.path().to_owned();
         origin.watch(move || assert!(!has_table(&path), "a table before the end"));
-        let places: Vec<usize> = noise(seed, 8 * 12)
+        let places: Vec<usize> = noise(seed, 8 * 13)
             .chunks(8)
             .map(|place| u64::from_le_bytes(place.try_into().unwrap()) as usize % (4 * MIB))
             .collect();
@@ -297,11 +298,12 @@ async fn an_image_for_other_sectors_is_refused_before_the_disk_is_touched() {
     origin.damage("/pack", 100, 1);
     let disk = used_disk(5);
     let before = std::fs::read(disk.path()).unwrap();
-    let open = Arc::new(OpenDisk::open(disk.path()).unwrap().with_sectors_of(4096));
+    let open = OpenDisk::open(disk.path()).unwrap().with_sectors_of(4096);
+    let target = Arc::new(super::super::Target::whole(open));
     let Some(Source::Pack(pack)) = image.task(&[&origin]).source else { panic!() };
     bessemer_runtime::install_tls_provider();
     let (meter, stop) = (Arc::new(Meter::default()), CancellationToken::new());
-    let error = super::super::write_pack(&open, &pack, false, &meter, &stop).await.unwrap_err();
+    let error = super::super::write_pack(&target, &pack, false, &meter, &stop).await.unwrap_err();
     assert_eq!(error.reason(), "IMAGE_SECTOR_SIZE");
     let said = error.to_string();
     assert!(said.contains("sectors of 512 bytes") && said.contains("have 4096"), "{said}");

@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn digest_of(raw: &[u8], algorithm: Algorithm) -> Digest {
+pub(super) fn digest_of(raw: &[u8], algorithm: Algorithm) -> Digest {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(raw);
     hasher.finish()
 }
 
-fn task(origin: &Origin, digest: Digest) -> WriteImageTask {
+pub(super) fn task(origin: &Origin, digest: Digest) -> WriteImageTask {
     let raw = RawSource {
         url: format!("{}/raw", origin.url),
         hash_algo: digest.algorithm().to_string(),
