@@ -9,7 +9,7 @@ use crate::{Report, run, run_with};
 const SEEDS: u64 = 50;
 
 /// Within how many seeds a defect must be found.
-const SEEDS_TO_FIND: u64 = 200;
+const SEEDS_TO_FIND: u64 = 1_000;
 
 #[test]
 fn no_seed_breaks_an_invariant() {

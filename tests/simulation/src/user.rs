@@ -122,9 +122,7 @@ impl World {
         let verb = match node.provision.state {
             At::Enroll => ProvisionVerb::Manage,
             At::Manageable | At::InspectFailed if self.exec.chance(8) => ProvisionVerb::Inspect,
-            At::Manageable if self.exec.chance(8) => {
-                ProvisionVerb::Clean(vec![Step::EraseDevices])
-            }
+            At::Manageable if self.exec.chance(8) => ProvisionVerb::Clean(vec![Step::EraseDevices]),
             At::Manageable if self.exec.chance(4) => ProvisionVerb::Adopt(self.any_deployment()),
             At::Manageable => ProvisionVerb::Provide,
             At::InspectFailed | At::AdoptFailed => ProvisionVerb::Manage,
