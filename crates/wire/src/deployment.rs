@@ -348,6 +348,15 @@ mod tests {
     }
 
     #[test]
+    fn formats_have_the_names_that_users_know() {
+        for (name, known) in [("gpt", "raw"), ("VPC", "vhd"), ("Qcow2", "qcow2"), ("", "")] {
+            let spec = image(|image| image.disk_format = name.into());
+            let checked = spec_from_proto(&spec, DeployInterface::Direct).unwrap();
+            assert_eq!(spec_to_proto(&checked).image.unwrap().disk_format, known);
+        }
+    }
+
+    #[test]
     fn partitions_are_for_partition_images_and_refused_by_their_field() {
         let layout = v1::PartitionLayout { swap_mb: 512, ..Default::default() };
         let spec = v1::DeploymentSpec { partitions: Some(layout.clone()), ..image(|_| ()) };

@@ -135,8 +135,14 @@ pub enum DiskFormat {
 impl DiskFormat {
     const ALL: [Self; 6] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Vhd, Self::Vhdx, Self::Vdi];
 
+    /// By its name, or by what users of Ironic and QEMU call it.
     fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.as_str() == text)
+        let lower = text.to_ascii_lowercase();
+        match lower.as_str() {
+            "gpt" | "mbr" | "iso" => Some(Self::Raw),
+            "vpc" => Some(Self::Vhd),
+            name => Self::ALL.into_iter().find(|format| format.as_str() == name),
+        }
     }
 
     /// Its name.

@@ -73,7 +73,8 @@ impl Origins {
             .no_proxy();
         if let Some(url) = &config.proxy {
             let exceptions = NoProxy::from_string(&config.no_proxy.join(","));
-            let proxy = Proxy::all(url).map_err(|error| named("http.proxy", url, &error))?;
+            let proxy = Proxy::all(url)
+                .map_err(|error| named("http.proxy", without_secrets(url), &error))?;
             client = client.proxy(proxy.no_proxy(exceptions));
         }
         if let Some(path) = &config.ca_file {
@@ -184,6 +185,11 @@ impl Credentials {
             Some(port) => self.host == format!("{host}:{port}"),
         }
     }
+}
+
+/// A URL that may be told: without the login that it may hold.
+fn without_secrets(url: &str) -> &str {
+    url.rsplit_once('@').map_or(url, |(_, host)| host)
 }
 
 fn named(field: &str, value: impl std::fmt::Display, error: &dyn std::fmt::Display) -> io::Error {
