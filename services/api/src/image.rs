@@ -17,8 +17,10 @@ use crate::api::{Answers, Api};
 /// A cache that does not accept a connection in this time is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often a cache that is silent while it works is asked whether it is there, and how long it has to answer.
+/// How often a cache that is silent while it works is asked whether it is there, and how long it has to answer: all its
+/// cores may be busy.
 const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Largest message taken from a cache: a list of thousands of images.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -39,7 +41,7 @@ impl ImageCaches {
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(PING_EVERY)
-                .keep_alive_timeout(PING_EVERY)
+                .keep_alive_timeout(PING_ANSWER_LIMIT)
                 .connect_lazy())
         };
         Ok(Self { channels: urls.iter().map(connect).collect::<Result<_, _>>()? })

@@ -1,6 +1,7 @@
 //! The image caches, as the conductor asks them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::prepare_image_response::Update;
@@ -10,6 +11,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::cluster::noticing_silence;
+
+/// How long a cache has to answer a ping. All its cores may be busy with an image, and another cache would begin with
+/// it anew.
+const PING_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The caches of this site. One is asked until it fails, then the next.
 #[derive(Debug)]
@@ -48,7 +53,8 @@ impl ImageCaches {
         let channels = urls
             .iter()
             .map(|url| {
-                let endpoint = noticing_silence(Endpoint::from_shared(url.clone())?);
+                let endpoint = Endpoint::from_shared(url.clone())?;
+                let endpoint = noticing_silence(endpoint, PING_ANSWER_LIMIT);
                 Ok((url.clone(), endpoint.connect_lazy()))
             })
             .collect::<Result<_, tonic::transport::Error>>()?;

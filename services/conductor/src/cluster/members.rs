@@ -14,10 +14,11 @@ use tonic::transport::{Channel, Endpoint, Error};
 /// How long a member has to accept a connection; another one is tried then.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often a peer that says nothing is asked whether it is there, and how long it has to answer: together less than a
-/// lease.
+/// How often a peer that says nothing is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(1);
-const PING_ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a member has to answer that: both together are a lease.
+const PING_ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How often the members are asked who they are: well within the lease, so that a new leader hears of this conductor
 /// before it misses it.
@@ -101,7 +102,7 @@ impl Members {
 }
 
 fn connect(url: &str, votes: bool) -> Result<Member, Error> {
-    let channel = noticing_silence(Endpoint::from_shared(url.to_owned())?)
+    let channel = noticing_silence(Endpoint::from_shared(url.to_owned())?, PING_ANSWER_LIMIT)
         .connect_timeout(CONNECT_LIMIT)
         .connect_lazy();
     Ok(Member { url: url.to_owned(), channel, votes })
@@ -109,11 +110,11 @@ fn connect(url: &str, votes: bool) -> Result<Member, Error> {
 
 /// A peer that the network has swallowed sends no goodbye. One that does not answer pings has its connection ended, and
 /// with it every request that waits for it, however long it may take its time otherwise.
-pub(crate) fn noticing_silence(endpoint: Endpoint) -> Endpoint {
+pub(crate) fn noticing_silence(endpoint: Endpoint, answer_limit: Duration) -> Endpoint {
     endpoint
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_ANSWER_LIMIT)
+        .keep_alive_timeout(answer_limit)
         .keep_alive_while_idle(true)
 }
 
