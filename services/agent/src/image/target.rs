@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::boot_loader;
 use crate::disk::OpenDisk;
 use crate::filesystem;
-use crate::partition::Table;
 use crate::partition::gpt::{Gpt, NoFreeEntry, PartitionType};
 use crate::partition::layout::Layout;
 use crate::partition::mbr::Mbr;
+use crate::partition::{Extent, Table};
 use crate::task::TaskError;
 
 /// Label by which systems know the partition for scratch data: cloud-init's and Ironic's.
@@ -58,11 +58,11 @@ impl Target {
                 disk_bytes: disk.size_bytes(),
             }
         })?;
-        let preserve = asked.ephemeral.as_ref().is_some_and(|ephemeral| ephemeral.preserve);
-        if preserve {
-            check_ephemeral(&disk, &layout, resume)?;
+        let preserved = asked.ephemeral.as_ref().is_some_and(|ephemeral| ephemeral.preserve);
+        if let Some(extent) = layout.ephemeral.filter(|_| preserved) {
+            check_ephemeral(&disk, extent, resume)?;
         }
-        let ephemeral = asked.ephemeral.as_ref().filter(|_| !preserve);
+        let ephemeral = asked.ephemeral.as_ref().filter(|_| !preserved);
         let place = Arc::new(disk.part(layout.root.range())?);
         let division = Division { layout, ephemeral: ephemeral.map(|it| it.format) };
         Ok(Self { disk: Arc::new(disk), place, division: Some(division) })
@@ -199,15 +199,14 @@ fn table(disk: &OpenDisk, layout: &Layout) -> Result<Gpt, NoFreeEntry> {
 }
 
 /// Refuses to preserve what is not there: the disk has to have the partition at the same place.
-fn check_ephemeral(disk: &OpenDisk, layout: &Layout, resume: bool) -> Result<(), TaskError> {
-    let found = match Table::read(disk)? {
-        Some(table) => table.partitions().into_iter().any(|it| Some(it) == layout.ephemeral),
+fn check_ephemeral(disk: &OpenDisk, extent: Extent, resume: bool) -> Result<(), TaskError> {
+    let is_there = match Table::read(disk)? {
+        Some(table) => table.partitions().contains(&extent),
         None => resume,
     };
-    if found {
+    if is_there {
         return Ok(());
     }
-    let extent = layout.ephemeral.unwrap_or(layout.root);
     Err(TaskError::NoEphemeral {
         disk: disk.name(),
         offset_bytes: extent.offset_bytes,
