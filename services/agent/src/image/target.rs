@@ -151,6 +151,8 @@ impl Target {
                 Ok(gpt.write(disk)?)
             }
             Some(_) => Ok(()),
+            // What is between an MBR and the first partition is nobody's, and may look like anything.
+            None if Mbr::read(disk)?.is_some() => Ok(()),
             None => match filesystem::probe(disk)? {
                 Some(found) => Err(TaskError::ImageType {
                     content: format!("a file system ({}) without a partition table", found.name),

@@ -194,6 +194,21 @@ async fn what_cannot_work_is_refused_by_name() {
     }
 }
 
+/// A boot loader's code behind the MBR happens to have the mark of a file system.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_with_an_mbr_is_a_disk_whatever_its_gap_looks_like() {
+    let mut raw = noise(3, 4 * MIB);
+    raw[446..512].fill(0);
+    raw[446..462].copy_from_slice(&[0x80, 0, 0, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]);
+    raw[510..512].copy_from_slice(&[0x55, 0xaa]);
+    raw[1080..1082].copy_from_slice(&[0x53, 0xef]);
+    let image = Prepared::of(raw);
+    let origin = image.serve().await;
+    let disk = empty_disk(8);
+    write_to(disk.path(), image.task(&[&origin])).await.unwrap();
+    assert_holds(disk.path(), &image.raw);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_raw_image_goes_to_the_root_partition_as_well() {
     let image = root_image(40);
