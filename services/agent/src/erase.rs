@@ -30,9 +30,7 @@ pub(crate) fn erase_devices_metadata(
     meter: &Meter,
     stop: &CancellationToken,
 ) -> Result<EraseReport, TaskError> {
-    let found = machine.disks();
-    let disks =
-        found.iter().map(|found| OpenDisk::open(&found.path)).collect::<Result<Vec<_>, _>>()?;
+    let disks = OpenDisk::open_all(machine.disks().iter().map(|found| &*found.path))?;
     let plans = disks.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
     meter.set_total(plans.iter().flatten().map(|extent| extent.size_bytes).sum());
     for (disk, extents) in disks.iter().zip(plans) {

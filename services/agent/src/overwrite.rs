@@ -28,8 +28,7 @@ pub(crate) fn erase_devices(
     stop: &CancellationToken,
 ) -> Result<EraseReport, TaskError> {
     let found = machine.disks();
-    let disks =
-        found.iter().map(|found| OpenDisk::open(&found.path)).collect::<Result<Vec<_>, _>>()?;
+    let disks = OpenDisk::open_all(found.iter().map(|found| &*found.path))?;
     meter.set_total(disks.iter().map(OpenDisk::size_bytes).sum());
     let erased = found.iter().zip(&disks).map(|(found, disk)| erase(found, disk, meter, stop));
     let erased = erased.collect::<Result<Vec<_>, _>>()?;

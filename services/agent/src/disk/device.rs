@@ -89,6 +89,13 @@ impl OpenDisk {
         })
     }
 
+    /// Opens each, or none if one cannot be.
+    pub(crate) fn open_all<'a>(
+        paths: impl Iterator<Item = &'a Path>,
+    ) -> Result<Vec<Self>, DiskError> {
+        paths.map(Self::open).collect()
+    }
+
     /// A range of the disk as a disk of its own: nothing outside of it can be reached by that.
     pub(crate) fn part(&self, range: Range<u64>) -> Result<Self, DiskError> {
         let fault = || self.at_fault("open", range.start);
