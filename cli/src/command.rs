@@ -197,7 +197,6 @@ mod tests {
     #[test]
     fn wrong_usage_is_refused_with_exit_code_2() {
         for line in [
-            "bessemer node deploy m1",
             "bessemer node manage m1 --timeout 2m",
             "bessemer node manage m1 --wait --timeout soon",
             "bessemer node power sideways m1",

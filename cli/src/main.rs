@@ -18,6 +18,7 @@ mod partition_arguments;
 mod port;
 mod progress;
 mod session;
+mod step_argument;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -95,6 +95,7 @@ pub(super) async fn pull_the_plug(directory: &Path) {
         machines_dir: machines_dir.clone(),
         runner: AgentRunner::Program(directory.join(super::AGENT_PROGRAM)),
         api_urls: Vec::new(),
+        steps_dir: None,
     };
     for entry in std::fs::read_dir(machines_dir).into_iter().flatten().flatten() {
         let id = entry.file_name().to_string_lossy().into_owned();

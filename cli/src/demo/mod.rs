@@ -110,6 +110,7 @@ impl Demo {
             data_dir: directory.join("cluster"),
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             members: Some(3),
+            dashboard: None,
             nats: None,
             agents: AgentRunner::Program(agents),
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bessemer_api::Member;
 use bessemer_client::Client;
 use bessemer_conductor::{
-    AgentLimits, Concurrency, FakeConfig, IpmiConfig, NatsConfig, RedfishConfig,
+    AgentLimits, Concurrency, FakeConfig, HttpConfig, IpmiConfig, NatsConfig, RedfishConfig,
 };
 use bessemer_hardware::fake::AgentRunner;
 use bessemer_proto::v1::ListConductorsRequest;
@@ -45,6 +45,8 @@ pub(crate) struct ClusterConfig {
     pub listen: Option<SocketAddr>,
     /// How many members there are, if that is to be other than 1 or as before.
     pub members: Option<usize>,
+    /// Where the first member serves the dashboard, if it does.
+    pub dashboard: Option<SocketAddr>,
     /// Where events are published, if anywhere.
     pub nats: Option<String>,
     /// What starts the agents of simulated machines.
@@ -58,6 +60,8 @@ pub(crate) struct Cluster {
     pub api_urls: Vec<String>,
     /// Where prepared images are served.
     pub image_cache_url: String,
+    /// Where the dashboard is served, if it is.
+    pub dashboard_url: Option<String>,
     stop: CancellationToken,
     services: JoinSet<Result<(), Failure>>,
 }
@@ -87,13 +91,18 @@ impl Cluster {
         let image_caches = vec![format!("http://{cache_address}")];
         services.spawn(async move { cache.finished().await.map_err(|error| broken(&error)) });
 
+        let mut dashboard = config.dashboard;
+        let mut dashboard_url = None;
         for (member, listener) in members.iter().zip(listeners) {
             let dir = data_dir.join(format!("member-{}", member.id));
             let mut config = bessemer_api::Config::new(member.id, dir, members.clone());
             config.image_caches.clone_from(&image_caches);
+            config.dashboard_listen = dashboard.take();
             let member = bessemer_api::start_on(listener, config, stop.clone())
                 .await
                 .map_err(|error| not_started("member", &error))?;
+            let address = member.dashboard_address;
+            dashboard_url = dashboard_url.or_else(|| Some(format!("http://{}", address?)));
             services.spawn(async move { member.stopped().await.map_err(|error| broken(&error)) });
         }
 
@@ -108,11 +117,15 @@ impl Cluster {
             fake: Some(FakeConfig {
                 machines_dir: machines_dir(data_dir),
                 agent_program: PathBuf::new(),
+                steps_dir: Some(data_dir.join("steps.d")),
             }),
             redfish: RedfishConfig::default(),
             ipmi: IpmiConfig::default(),
+            http: Some(HttpConfig { listen: EPHEMERAL, advertised_url: None }),
+            ansible: None,
             concurrency: Concurrency { deploys: DEPLOYS_AT_ONCE, ..Concurrency::default() },
             agent: AGENT_LIMITS,
+            metrics_listen: None,
             telemetry: bessemer_runtime::telemetry::Config::default(),
         };
         let conductor = bessemer_conductor::start(conductor, config.agents, stop.clone())
@@ -123,7 +136,7 @@ impl Cluster {
             Ok(())
         });
         guard.disarm();
-        Ok(Self { api_urls, image_cache_url, stop, services })
+        Ok(Self { api_urls, image_cache_url, dashboard_url, stop, services })
     }
 
     /// Returns when the cluster has a leader and a conductor to drive machines.

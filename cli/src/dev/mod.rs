@@ -22,6 +22,10 @@ use crate::output::print;
 /// they all do; what an operator must know of it, the ledger says.
 const LOG_FILTER: &str = "warn,openraft=off";
 
+/// Where the dashboard is served if nothing else is said: beside the API and the conductors.
+const DASHBOARD_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 6387);
+
 /// `bessemer dev`.
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
@@ -34,6 +38,9 @@ pub(crate) struct Dev {
     /// How many members the cluster has [default: 1, then as before]
     #[arg(long, value_name = "1|3", value_parser = ["1", "3"])]
     members: Option<String>,
+    /// Where the dashboard is served [default: 127.0.0.1:6387, or any free port]
+    #[arg(long, value_name = "ADDRESS")]
+    dashboard: Option<SocketAddr>,
     /// NATS server that gets the events in JetStream
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
@@ -56,6 +63,7 @@ impl Dev {
             data_dir: data_dir.clone(),
             listen: self.listen,
             members: self.members.as_deref().map(|members| if members == "3" { 3 } else { 1 }),
+            dashboard: Some(self.dashboard.unwrap_or_else(free_dashboard_address)),
             nats: self.nats,
             agents: in_process_agents(),
         };
@@ -85,9 +93,10 @@ fn welcome(cluster: &Cluster, data_dir: &std::path::Path) -> String {
         "\
 Bessemer is up: {} members, a conductor for simulated machines, an image cache.
 
-  api     {api}
-  images  {}
-  data    {}
+  api        {api}
+  dashboard  {}
+  images     {}
+  data       {}, with the agents' plug-ins in steps.d
 
 In another terminal:
 
@@ -101,10 +110,17 @@ In another terminal:
 Ctrl-C stops it; started again, it goes on where it was.
 ",
         cluster.api_urls.len(),
+        cluster.dashboard_url.as_deref().unwrap_or("none"),
         cluster.image_cache_url,
         data_dir.display()
     )
     .replace("1 members", "1 member")
+}
+
+/// The dashboard's usual address, or any port of this machine when another cluster has it.
+fn free_dashboard_address() -> SocketAddr {
+    let is_free = std::net::TcpListener::bind(DASHBOARD_DEFAULT).is_ok();
+    SocketAddr::new(DASHBOARD_DEFAULT.ip(), if is_free { DASHBOARD_DEFAULT.port() } else { 0 })
 }
 
 /// Agents as tasks of this process: what a simulated machine boots is as short-lived as its cluster.
@@ -117,6 +133,7 @@ fn in_process_agents() -> AgentRunner {
                 system_uuid: None,
                 disks: vec![boot.disk],
                 state_dir: boot.state_dir,
+                steps_dir: boot.steps_dir.unwrap_or_default(),
                 log_file: None,
             };
             if let Err(error) = bessemer_agent::run(config, cancel).await {

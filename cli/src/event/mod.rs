@@ -8,13 +8,12 @@ mod record;
 mod replay;
 mod tail;
 mod verify;
-mod words;
 
+pub(crate) use bessemer_wire::words::describe;
 use clap::Subcommand;
 
 pub(crate) use record::{Printed, Record};
 pub(crate) use verify::verify;
-pub(crate) use words::describe;
 
 use crate::failure::Failure;
 use crate::session::Session;

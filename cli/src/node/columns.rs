@@ -114,6 +114,7 @@ fn details(node: &Node, now: SystemTime) -> Vec<(&'static str, String)> {
         ("Driver", spec.driver.clone()),
         ("Driver info", object(shown.pointer("/spec/driver_info"))),
         ("Properties", object(shown.pointer("/spec/properties"))),
+        ("Deploy interface", deploy_interface(&spec.deploy_interface, status)),
         ("Resource class", spec.resource_class.clone()),
         ("Conductor group", spec.conductor_group.clone()),
         ("Owner", spec.owner.clone()),
@@ -129,6 +130,14 @@ fn details(node: &Node, now: SystemTime) -> Vec<(&'static str, String)> {
     fields.push(("Updated", quantity::instant(metadata.updated_at.as_ref())));
     fields.push(("Version", node.version.to_string()));
     fields
+}
+
+fn deploy_interface(chosen: &str, status: &NodeStatus) -> String {
+    if chosen.is_empty() {
+        format!("{} (of the hardware type)", status.deploy_interface)
+    } else {
+        chosen.to_owned()
+    }
 }
 
 fn state_with_age(node: &Node, now: SystemTime) -> String {
@@ -168,8 +177,9 @@ fn deployment(status: &NodeStatus) -> Vec<(&'static str, String)> {
     let Some(deployment) = &status.deployment else { return Vec::new() };
     let spec = deployment.spec.clone().unwrap_or_default();
     let mut fields = vec![
-        ("Deployment", deployment.id.clone()),
+        ("Deployment", format!("{} ({})", deployment.id, spec.deploy_interface)),
         ("Image", spec.image.unwrap_or_default().source),
+        ("Boot ISO", spec.boot_iso),
     ];
     if let Some(image) = &deployment.image {
         let size = quantity::bytes(image.raw_size_bytes);

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::image_argument::{ImageDigest, resolve};
 use crate::partition_arguments::PartitionArguments;
 use crate::session::Session;
+use crate::step_argument::RequestedSteps;
 
 /// `node deploy`.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub(crate) struct Deploy {
     node: String,
     /// URL, path on the image cache's host, or name or id of a prepared image
     #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
-    image: String,
+    image: Option<String>,
     #[command(flatten)]
     details: DeploymentArguments,
 }
@@ -28,7 +29,7 @@ pub(crate) struct Deploy {
 pub(crate) struct Rebuild {
     /// Name or id of the node
     node: String,
-    /// URL, path, or name or id of a prepared image; without it, the last deployment is repeated as it was
+    /// URL, path, or name or id of a prepared image; with nothing given at all, the last deployment is repeated as it was
     #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
     image: Option<String>,
     #[command(flatten)]
@@ -42,7 +43,7 @@ pub(crate) struct Adopt {
     node: String,
     /// What runs on it: URL, path, or name or id of a prepared image; a rebuild puts this on it
     #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
-    image: String,
+    image: Option<String>,
     #[command(flatten)]
     details: DeploymentArguments,
 }
@@ -55,9 +56,16 @@ struct DeploymentArguments {
     /// `local`: through the image cache (default); `http`: the agent reads the source itself, raw images only
     #[arg(long, default_value = "", hide_default_value = true, help_heading = "Image")]
     image_download_source: String,
-    /// Deploy interface; the node's when not given
+    /// `direct`, `custom-agent`, `ramdisk` or `ansible`; the node's when not given
     #[arg(long, default_value = "", hide_default_value = true)]
     deploy_interface: String,
+    /// URL of the ISO that the machine is to run from, with `ramdisk`
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "URL")]
+    boot_iso: String,
+    /// Steps among those of the interface: a list of {step, args, priority, limit_seconds} as JSON or YAML, or a file with
+    /// it. Priority 0 leaves a step of the interface out
+    #[arg(long, value_name = "FILE|JSON")]
+    deploy_steps: Option<RequestedSteps>,
     /// Root device hint, as in Ironic; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     root_device: Vec<RootDeviceHint>,
@@ -89,7 +97,7 @@ impl std::str::FromStr for RootDeviceHint {
 impl Deploy {
     /// Asks for it, and waits if told to.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let spec = self.details.spec(session, &self.image).await?;
+        let spec = self.details.spec(session, self.image.as_deref()).await?;
         let request = self.details.request(self.node, Some(spec));
         let node = session.client.deploy_node(request).await?;
         settle(session, node, &Goal::State("active"), &self.details.wait).await
@@ -99,7 +107,7 @@ impl Deploy {
 impl Adopt {
     /// Asks for it, and waits if told to.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let spec = self.details.spec(session, &self.image).await?;
+        let spec = self.details.spec(session, self.image.as_deref()).await?;
         let request = self.details.request(self.node, Some(spec));
         let node = session.client.adopt_node(request).await?;
         settle(session, node, &Goal::State("active"), &self.details.wait).await
@@ -109,15 +117,10 @@ impl Adopt {
 impl Rebuild {
     /// Asks for it, and waits if told to.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let spec = match &self.image {
-            Some(image) => Some(self.details.spec(session, image).await?),
-            None if self.details.is_bare() => None,
-            None => {
-                return Err(Failure::refused(
-                    "a rebuild without --image repeats the last deployment and takes nothing else",
-                )
-                .hint("give --image as well to deploy something else"));
-            }
+        let is_repeat = self.image.is_none() && self.details.is_bare();
+        let spec = match is_repeat {
+            true => None,
+            false => Some(self.details.spec(session, self.image.as_deref()).await?),
         };
         let request = self.details.request(self.node, spec);
         let node = session.client.rebuild_node(request).await?;
@@ -126,16 +129,34 @@ impl Rebuild {
 }
 
 impl DeploymentArguments {
-    async fn spec(&self, session: &Session, image: &str) -> Result<DeploymentSpec, Failure> {
+    async fn spec(
+        &self,
+        session: &Session,
+        image: Option<&str>,
+    ) -> Result<DeploymentSpec, Failure> {
         let hints = self.root_device.iter().map(|hint| (hint.0.clone(), hint.1.clone()));
-        let image = resolve(session, image, &self.digest).await?;
+        let image = match image {
+            Some(image) => Some(ImageSpec {
+                image_type: self.partitions.image_type.clone(),
+                ..resolve(session, image, &self.digest).await?
+            }),
+            None if self.digest.is_empty() => None,
+            None => {
+                return Err(Failure::refused(
+                    "a checksum and a format are of an image: give --image",
+                ));
+            }
+        };
         Ok(DeploymentSpec {
-            image: Some(ImageSpec { image_type: self.partitions.image_type.clone(), ..image }),
+            image,
             deploy_interface: self.deploy_interface.clone(),
             image_download_source: self.image_download_source.clone(),
             config_drive: self.config_drive.read()?,
             root_device: hints.collect(),
             partitions: self.partitions.layout(),
+            deploy_steps: self.deploy_steps.clone().unwrap_or_default().0,
+            boot_iso: self.boot_iso.clone(),
+            ..DeploymentSpec::default()
         })
     }
 
@@ -146,6 +167,8 @@ impl DeploymentArguments {
             && self.root_device.is_empty()
             && self.config_drive.is_empty()
             && self.partitions.is_empty()
+            && self.deploy_steps.is_none()
+            && self.boot_iso.is_empty()
     }
 
     fn request(&self, node: String, deployment: Option<DeploymentSpec>) -> DeployNodeRequest {

@@ -7,6 +7,7 @@ use super::wait::settle;
 use crate::arguments::{Mutation, Version, Wait};
 use crate::failure::Failure;
 use crate::session::Session;
+use crate::step_argument::RequestedSteps;
 
 /// What such a verb takes.
 #[derive(Debug, clap::Args)]
@@ -62,15 +63,19 @@ pub(crate) struct Clean {
     #[command(flatten)]
     verb: VerbArguments,
     /// `erase_devices_metadata` (partition tables and signatures) or `erase_devices` (overwrites the disks); repeatable
-    #[arg(long = "clean-step", value_name = "STEP", required = true)]
+    #[arg(long = "clean-step", value_name = "STEP", required_unless_present = "plugin_steps")]
     clean_steps: Vec<String>,
+    /// Steps of the agent's plug-ins: a list of {step, args, priority, limit_seconds} as JSON or YAML, or a file with it
+    #[arg(long, value_name = "FILE|JSON")]
+    plugin_steps: Option<RequestedSteps>,
 }
 
 impl Clean {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         let NodeVerbRequest { command_id, node, version } = self.verb.request();
         let clean_steps = self.clean_steps;
-        let request = CleanNodeRequest { command_id, node, version, clean_steps };
+        let plugin_steps = self.plugin_steps.unwrap_or_default().0;
+        let request = CleanNodeRequest { command_id, node, version, clean_steps, plugin_steps };
         let node = session.client.clean_node(request).await?;
         settle(session, node, &Goal::State("manageable"), &self.verb.wait).await
     }

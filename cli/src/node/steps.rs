@@ -17,7 +17,9 @@ pub(crate) fn transfer(status: &NodeStatus) -> Option<Transfer> {
     let progress = status
         .progress
         .as_ref()
-        .filter(|progress| progress.turn.is_none() && is_of(progress, step))?;
+        .filter(|progress| progress.turn.is_none() && is_of(progress, step))
+        // A step that only says what it does.
+        .filter(|progress| progress.total_bytes > 0 || progress.message.is_empty())?;
     Some(Transfer {
         done_bytes: progress.done_bytes,
         total_bytes: progress.total_bytes,
@@ -61,7 +63,16 @@ pub(crate) fn live(node: &Node, now: SystemTime) -> Vec<String> {
         }
         lines.push(style(line).dim().for_stderr().to_string());
     }
+    if let Some(message) = message(status) {
+        lines.push(style(format!("  {message}")).dim().for_stderr().to_string());
+    }
     lines
+}
+
+/// What the running step says of itself.
+fn message(status: &NodeStatus) -> Option<&str> {
+    let (step, progress) = (running(status)?, status.progress.as_ref()?);
+    (is_of(progress, step) && !progress.message.is_empty()).then_some(&*progress.message)
 }
 
 fn heading(node: &Node, status: &NodeStatus) -> String {
@@ -109,7 +120,10 @@ pub(crate) fn plain(node: &Node) -> Plain {
     }
     let figures = match (transfer(status), &status.waiting_on) {
         (Some(transfer), _) => transfer.figures(),
-        (None, Some(waiting)) => format!("waiting for {}", waiting.what),
+        (None, Some(waiting)) => match message(status) {
+            Some(message) => message.to_owned(),
+            None => format!("waiting for {}", waiting.what),
+        },
         (None, None) => String::new(),
     };
     Plain { about: super::label(node).to_owned(), stage, figures }

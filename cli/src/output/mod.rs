@@ -2,12 +2,12 @@
 
 mod file;
 mod message;
-pub(crate) mod quantity;
 mod table;
 
 use std::io::Write;
 use std::time::SystemTime;
 
+pub(crate) use bessemer_wire::quantity;
 use prost::{Message, Name};
 use serde::Serialize;
 

@@ -192,6 +192,35 @@ pub enum CommandBody {
     },
 }
 
+impl CommandBody {
+    /// The stored name of the kind of command.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::InitialiseCluster { .. } => "initialise_cluster",
+            Self::CreateNode { .. } => "create_node",
+            Self::UpdateNode { .. } => "update_node",
+            Self::DeleteNode { .. } => "delete_node",
+            Self::Provision { .. } => "provision",
+            Self::SetPower { .. } => "set_power",
+            Self::SetMaintenance { .. } => "set_maintenance",
+            Self::CreatePort { .. } => "create_port",
+            Self::DeletePort { .. } => "delete_port",
+            Self::RegisterConductor { .. } => "register_conductor",
+            Self::UnregisterConductor { .. } => "unregister_conductor",
+            Self::ExpireConductor { .. } => "expire_conductor",
+            Self::DrainConductor { .. } => "drain_conductor",
+            Self::ResumeConductor { .. } => "resume_conductor",
+            Self::ClaimNode { .. } => "claim_node",
+            Self::ReleaseNode { .. } => "release_node",
+            Self::ReportStep { .. } => "report_step",
+            Self::ReportPower { .. } => "report_power",
+            Self::ResetAgent { .. } => "reset_agent",
+            Self::BindAgent { .. } => "bind_agent",
+        }
+    }
+}
+
 /// The verbs that move a node's provision state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]

@@ -75,7 +75,7 @@ fn work(node: &Node) -> Option<Effect> {
         });
     }
     let (plan, index, planned) = node.current_step()?;
-    Some(Effect::RunStep { epoch, plan: plan.id, index, step: planned.step })
+    Some(Effect::RunStep { epoch, plan: plan.id, index, step: planned.step.clone() })
 }
 
 /// The conductor that has to let go of the node, because another one is to go on with its work, or nobody.

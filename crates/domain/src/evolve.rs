@@ -256,12 +256,15 @@ impl Node {
             | Step::Deploy
             | Step::PrepareCleaning
             | Step::WriteImage
+            | Step::RunPlaybook
             | Step::WriteConfigdrive
             | Step::PrepareInstanceBoot
             | Step::BootInstance
+            | Step::BootRamdisk
             | Step::EraseDevicesMetadata
             | Step::EraseDevices
-            | Step::PrepareInspection => {}
+            | Step::PrepareInspection
+            | Step::Plugin(_) => {}
         }
         match result {
             StepResult::Power(state) => self.power.state = Some(*state),
@@ -278,7 +281,8 @@ impl Node {
             StepResult::Done
             | StepResult::Agent(_)
             | StepResult::Erased(_)
-            | StepResult::ErasedDevices(_) => {}
+            | StepResult::ErasedDevices(_)
+            | StepResult::Plugin(_) => {}
         }
     }
 

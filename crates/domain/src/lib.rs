@@ -5,7 +5,7 @@
 //! [`effects`] says what must be happening in the world for a given state. All three are synchronous, total and
 //! deterministic: time, identities and randomness come in with the command. Nothing here does I/O, reads a clock or
 //! knows how it is stored or sent. Beside them, as pure, the rules by which processes act on the state: [`lease`],
-//! [`workload`], [`outbox`] and [`task`]. The simulation runs all of it.
+//! [`workload`], [`outbox`], [`task`] and [`rendezvous`]. The simulation runs all of it.
 
 #![deny(clippy::wildcard_enum_match_arm, clippy::float_arithmetic)]
 
@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod outcome;
 pub mod port;
 mod rejection;
+pub mod rendezvous;
 pub mod ring;
 mod state;
 pub mod task;

@@ -35,6 +35,12 @@ impl Backlog {
         self.by_subject.is_empty()
     }
 
+    /// How many subjects are behind, as far as is known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_subject.len()
+    }
+
     /// Notes what `conductor` has to publish.
     pub fn note(&mut self, state: &State, conductor: &ConductorId, notice: Notice) {
         let is_own = |subject: &Subject| state.publisher(subject) == Some(conductor);

@@ -89,7 +89,7 @@ fn point_of(conductor: &ConductorId, point: u32) -> u64 {
 }
 
 /// The first eight bytes of BLAKE3, little endian.
-fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let digest = blake3::hash(bytes);
     let (head, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
     u64::from_le_bytes(*head)

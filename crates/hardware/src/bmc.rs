@@ -43,6 +43,17 @@ pub trait Bmc: Debug + Send + Sync {
         entitled: Entitled<'a>,
     ) -> BoxFuture<'a, Result<(), HardwareError>>;
 
+    /// Has the machine boot from an ISO, which the BMC fetches from this URL, the next time it is switched on, and from then
+    /// on wherever the hardware can keep it. Beside it the machine sees a USB stick with the image at `config_drive`, if
+    /// there is to be one. To be called while it is off. [`HardwareError::NotSupported`] where there are no virtual
+    /// media. [`Bmc::set_boot_device`] takes both out again.
+    fn set_boot_iso<'a>(
+        &'a self,
+        iso: &'a str,
+        config_drive: Option<&'a str>,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>>;
+
     /// Switches it on. A machine that is on stays as it is.
     fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>>;
 

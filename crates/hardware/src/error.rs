@@ -44,6 +44,14 @@ pub enum HardwareError {
         /// Whether the same request may be answered differently later.
         retryable: bool,
     },
+    /// Something that machines of a hardware type cannot do.
+    #[error("hardware type `{driver}` cannot {operation}")]
+    NotSupported {
+        /// The hardware type.
+        driver: &'static str,
+        /// What was asked for.
+        operation: &'static str,
+    },
     /// A program that this host must have.
     #[error("cannot run `{program}`; it is in the package of the same name")]
     Program {
@@ -73,6 +81,7 @@ impl HardwareError {
         match self {
             Self::UnknownDriver { .. }
             | Self::DriverInfo { .. }
+            | Self::NotSupported { .. }
             | Self::DriverInfoMissing { .. } => false,
             // A host that is out of processes for a moment is another matter than one without the program.
             Self::Program { source, .. } => {

@@ -154,7 +154,9 @@ async fn a_damaged_log_is_named_and_not_served() {
     let log = std::fs::read_dir(config.data_dir.join("log")).unwrap();
     let file = log
         .map(|file| file.unwrap().path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "wal"))
+        .find(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"))
+        })
         .unwrap();
     let mut bytes = std::fs::read(&file).unwrap();
     let name = b"register_conductor";

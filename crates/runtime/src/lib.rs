@@ -1,6 +1,7 @@
-//! What every Bessemer binary shares: configuration, telemetry, TLS provider, shutdown. Nothing about machines.
+//! What every Bessemer binary shares: configuration, telemetry, TLS provider, monitoring, shutdown. Nothing about machines.
 
 pub mod config;
+pub mod monitor;
 mod shutdown;
 pub mod telemetry;
 

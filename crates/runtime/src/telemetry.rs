@@ -29,7 +29,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            filter: "info,openraft=warn,raft_log=warn,async_nats=warn".to_owned(),
+            filter: "info,openraft=warn,async_nats=warn".to_owned(),
             file: None,
             otlp_endpoint: None,
         }

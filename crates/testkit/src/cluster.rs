@@ -1,6 +1,5 @@
 //! A whole cluster of processes on loopback.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -15,9 +14,13 @@ use bessemer_proto::v1::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::launch::{
+    ImageCache, METRICS_LISTEN, Place, members_toml, start_caches, start_conductor, start_member,
+    start_members,
+};
 use crate::nats::NatsServer;
-use crate::process::{Agent, Process, binary, free_port, kill_all_under};
-use crate::proxy::Proxy;
+use crate::network::Network;
+use crate::process::{Agent, Process, binary, kill_all_under};
 use crate::wait::wait_for;
 
 /// How long a cluster may take until it can be used; on two busy cores elections and opening files take seconds.
@@ -30,12 +33,20 @@ pub struct Options {
     pub members: u64,
     /// Conductors.
     pub conductors: usize,
+    /// Image caches.
+    pub caches: usize,
     /// Whether events are published to a NATS server.
     pub nats: bool,
     /// Deployments that a conductor runs at once.
     pub deploys_at_once: usize,
-    /// Host by which agents reach conductors and the image cache, if they do not run on this computer.
-    pub agents_reach: String,
+    /// Where all of it runs.
+    pub network: Network,
+    /// Host by which agents reach conductors and image caches, if they do not run on this computer.
+    pub agents_reach: Option<String>,
+    /// More of the conductors' configuration: tables of its own.
+    pub conductor_config: String,
+    /// More of the image caches' configuration.
+    pub cache_config: String,
 }
 
 impl Default for Options {
@@ -43,14 +54,18 @@ impl Default for Options {
         Self {
             members: 3,
             conductors: 2,
+            caches: 1,
             nats: true,
             deploys_at_once: 250,
-            agents_reach: "127.0.0.1".to_owned(),
+            network: Network::Loopback,
+            agents_reach: None,
+            conductor_config: String::new(),
+            cache_config: String::new(),
         }
     }
 }
 
-/// A running cluster: API members, conductors, an image cache behind a proxy, and a NATS server. Everything ends, and
+/// A running cluster: API members, conductors, image caches behind proxies, and a NATS server. Everything ends, and
 /// every file is removed, when it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
@@ -58,16 +73,15 @@ pub struct Cluster {
     pub members: Vec<Process>,
     /// Conductors, `c0` and on.
     pub conductors: Vec<Process>,
-    /// The image cache.
-    pub cache: Process,
-    /// Between agents and the image cache.
-    pub proxy: Proxy,
+    /// The image caches, which know each other.
+    pub caches: Vec<ImageCache>,
     /// The NATS server, if there is one.
     pub nats: Option<NatsServer>,
     /// A client of all members.
     pub client: Client,
+    network: Network,
     api_urls: Vec<String>,
-    cache_url: String,
+    cache_urls: Vec<String>,
     // Last, so that it goes after the processes.
     directory: TempDir,
 }
@@ -82,31 +96,29 @@ impl Cluster {
         rustls::crypto::ring::default_provider().install_default().ok();
         let directory = tempfile::Builder::new().prefix("bessemer-").tempdir()?;
         let home = directory.path();
-        let nats = options.nats.then(|| NatsServer::start(home)).transpose()?;
-        let (cache_grpc, cache_http) = (free_port(), free_port());
-        let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], cache_http))).await?;
-        let advertised = format!("{}:{}", options.agents_reach, proxy.address().port());
-        let cache = start_cache(home, cache_grpc, cache_http, &advertised)?;
-        let ports: Vec<_> = (0..options.members).map(|_| free_port()).collect();
-        let api_urls: Vec<_> =
-            ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-        let cache_url = format!("http://127.0.0.1:{cache_grpc}");
-        let members = start_members(home, &ports, &api_urls, &cache_url)?;
+        let start_nats = || NatsServer::start_on(options.network.host()?, home);
+        let nats = options.nats.then(start_nats).transpose()?;
+        let (caches, cache_urls) = start_caches(home, options).await?;
+        let places: Vec<_> = (0..options.members)
+            .map(|_| Place::new(options.network))
+            .collect::<anyhow::Result<_>>()?;
+        let api_urls: Vec<_> = places.iter().map(Place::url).collect();
+        let members = start_members(home, places, &cache_urls)?;
         let conductors = (0..options.conductors)
             .map(|number| {
-                start_conductor(home, number, options, &api_urls, &cache_url, nats.as_ref())
+                start_conductor(home, number, options, &api_urls, &cache_urls, nats.as_ref())
             })
             .collect::<anyhow::Result<_>>()?;
         let client = Client::new(&api_urls)?.with_actor("test");
         let cluster = Self {
             members,
             conductors,
-            cache,
-            proxy,
+            caches,
             nats,
             client,
+            network: options.network,
             api_urls,
-            cache_url,
+            cache_urls,
             directory,
         };
         cluster.ready(options.conductors).await?;
@@ -118,11 +130,11 @@ impl Cluster {
     /// # Errors
     /// When the program cannot be run.
     pub fn start_new_member(&mut self) -> anyhow::Result<u64> {
-        let port = free_port();
-        self.api_urls.push(format!("http://127.0.0.1:{port}"));
+        let place = Place::new(self.network)?;
+        self.api_urls.push(place.url());
         let id = self.api_urls.len() as u64;
         let known = members_toml(&self.api_urls);
-        let member = start_member(self.directory.path(), id, port, &self.cache_url, &known)?;
+        let member = start_member(self.directory.path(), id, place, &self.cache_urls, &known)?;
         self.members.push(member);
         self.client = Client::new(&self.api_urls)?.with_actor("test");
         Ok(id)
@@ -181,8 +193,19 @@ impl Cluster {
     /// What every part said last.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let processes = self.members.iter().chain(&self.conductors).chain([&self.cache]);
+        let processes = self.members.iter().chain(&self.conductors);
+        let processes = processes.chain(self.caches.iter().map(|cache| &cache.process));
         processes.map(Process::last_words).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Where a process serves metrics and health: `api-1` and on, `conductor-0` and on, `image-cache-0` and on.
+    ///
+    /// # Errors
+    /// When there is no process of that name.
+    pub fn metrics_url(&self, name: &str) -> anyhow::Result<String> {
+        let config = std::fs::read_to_string(self.home().join(format!("{name}.toml")))?;
+        let address = config.strip_prefix(METRICS_LISTEN).and_then(|it| it.split('"').nth(1));
+        Ok(format!("http://{}", address.context("no metrics_listen")?))
     }
 
     /// A directory for the test's own files; the image cache may read `file://` sources below it.
@@ -381,95 +404,4 @@ fn text(error: impl std::fmt::Display) -> String {
 /// Place of a member among all that were started.
 fn place(id: u64) -> usize {
     usize::try_from(id).expect("members are few") - 1
-}
-
-fn members_toml(api_urls: &[String]) -> String {
-    (1..)
-        .zip(api_urls)
-        .map(|(id, url)| {
-            let address = url.trim_start_matches("http://");
-            format!("[[members]]\nid = {id}\naddress = \"{address}\"\n")
-        })
-        .collect()
-}
-
-fn start_members(
-    home: &Path,
-    ports: &[u16],
-    api_urls: &[String],
-    cache: &str,
-) -> anyhow::Result<Vec<Process>> {
-    let known = members_toml(api_urls);
-    (1..).zip(ports).map(|(id, port)| start_member(home, id, *port, cache, &known)).collect()
-}
-
-fn start_member(
-    home: &Path,
-    id: u64,
-    port: u16,
-    cache: &str,
-    known: &str,
-) -> anyhow::Result<Process> {
-    let config = format!(
-        "member_id = {id}\n\
-         data_dir = \"{data}\"\n\
-         listen = \"127.0.0.1:{port}\"\n\
-         image_caches = [\"{cache}\"]\n\
-         {known}",
-        data = home.join(format!("api-{id}")).display(),
-    );
-    start_service(home, "bessemer-api", &format!("api-{id}"), &config)
-}
-
-fn start_cache(home: &Path, grpc: u16, http: u16, advertised: &str) -> anyhow::Result<Process> {
-    let config = format!(
-        "data_dir = \"{data}\"\n\
-         grpc_listen = \"127.0.0.1:{grpc}\"\n\
-         http_listen = \"127.0.0.1:{http}\"\n\
-         advertised_url = \"http://{advertised}\"\n\
-         file_roots = [\"{home}\"]\n",
-        data = home.join("cache").display(),
-        home = home.display(),
-    );
-    start_service(home, "bessemer-image-cache", "image-cache", &config)
-}
-
-fn start_conductor(
-    home: &Path,
-    number: usize,
-    options: &Options,
-    api_urls: &[String],
-    cache: &str,
-    nats: Option<&NatsServer>,
-) -> anyhow::Result<Process> {
-    let mut config = format!(
-        "id = \"c{number}\"\n\
-         api_urls = {api_urls:?}\n\
-         image_caches = [\"{cache}\"]\n\
-         listen = \"127.0.0.1:{port}\"\n\
-         advertised_address = \"http://{host}:{port}\"\n\
-         [fake]\n\
-         machines_dir = \"{machines}\"\n\
-         agent_program = \"{agent}\"\n\
-         [concurrency]\n\
-         deploys = {deploys}\n\
-         [agent]\n\
-         silence_seconds = 8\n",
-        port = free_port(),
-        host = options.agents_reach,
-        deploys = options.deploys_at_once,
-        machines = home.join("machines").display(),
-        agent = binary("bessemer-agent").display(),
-    );
-    if let Some(nats) = nats {
-        config.push_str(&format!("[nats]\nurl = \"{}\"\n", nats.url()));
-    }
-    start_service(home, "bessemer-conductor", &format!("conductor-{number}"), &config)
-}
-
-fn start_service(home: &Path, program: &str, name: &str, config: &str) -> anyhow::Result<Process> {
-    let path = home.join(format!("{name}.toml"));
-    std::fs::write(&path, config)?;
-    let arguments = ["--config".to_owned(), path.display().to_string()];
-    Process::start(name, &binary(program), &arguments, home)
 }

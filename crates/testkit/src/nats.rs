@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::network::Host;
 use crate::process::{Process, free_port};
 
-/// A NATS server on loopback, its store in a directory.
+/// A NATS server, its store in a directory.
 #[derive(Debug)]
 pub struct NatsServer {
     /// The server process.
@@ -19,21 +20,26 @@ impl NatsServer {
     /// # Errors
     /// When it is not installed; `scripts/test` does that.
     pub fn start(directory: &Path) -> anyhow::Result<Self> {
-        let port = free_port();
+        Self::start_on(Host::loopback(), directory)
+    }
+
+    pub(crate) fn start_on(host: Host, directory: &Path) -> anyhow::Result<Self> {
+        let (address, port) = (host.address(), free_port());
         let store = directory.join("jetstream");
-        let arguments = ["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]
+        let arguments = ["-js", "-a", &address.to_string(), "-p", &port.to_string(), "-sd"]
             .map(ToOwned::to_owned)
             .into_iter()
             .chain([store.display().to_string()])
             .collect::<Vec<_>>();
-        let process = Process::start("nats", Path::new("nats-server"), &arguments, directory)?;
+        let program = Path::new("nats-server");
+        let process = Process::start_on(host, "nats", program, &arguments, directory)?;
         Ok(Self { process, port, store })
     }
 
     /// Where clients connect.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.process.host().address(), self.port)
     }
 
     /// Ends it, empties its store and starts it again: everything it held is gone.

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::network::Host;
 use crate::wait::wait_for;
 
 /// The program of that name: beside this one, or where a test finds it, one directory up.
@@ -57,6 +58,7 @@ pub fn free_port() -> u16 {
 #[derive(Debug)]
 pub struct Process {
     name: String,
+    host: Host,
     program: PathBuf,
     arguments: Vec<String>,
     log: PathBuf,
@@ -74,8 +76,20 @@ impl Process {
         arguments: &[String],
         directory: &Path,
     ) -> anyhow::Result<Self> {
+        Self::start_on(Host::loopback(), name, program, arguments, directory)
+    }
+
+    /// [`Self::start`] on a host of its own.
+    pub(crate) fn start_on(
+        host: Host,
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
         let mut process = Self {
             name: name.to_owned(),
+            host,
             program: program.to_owned(),
             arguments: arguments.to_owned(),
             log: directory.join(format!("{name}.log")),
@@ -96,7 +110,9 @@ impl Process {
             .append(true)
             .open(&self.log)
             .with_context(|| format!("cannot open {}", self.log.display()))?;
-        let child = Command::new(&self.program)
+        let child = self
+            .host
+            .command(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -105,6 +121,12 @@ impl Process {
             .with_context(|| format!("cannot start {}", self.program.display()))?;
         self.child = Some(child);
         Ok(())
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Ends it with SIGKILL, at once.

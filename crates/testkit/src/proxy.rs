@@ -1,6 +1,6 @@
 //! A TCP proxy that is slow, cuts connections or damages what passes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,12 +32,12 @@ struct Faults {
 }
 
 impl Proxy {
-    /// Listens on a free loopback port and forwards to `server`.
+    /// Listens on a free port of one of the test's own addresses and forwards to `server`.
     ///
     /// # Errors
     /// When no port can be had.
-    pub async fn start(server: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    pub async fn start(own: Ipv4Addr, server: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((own, 0)).await?;
         let address = listener.local_addr()?;
         let faults = Arc::new(Faults::default());
         let accepting = tokio::spawn(accept(listener, server, Arc::clone(&faults))).abort_handle();

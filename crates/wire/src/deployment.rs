@@ -12,7 +12,7 @@ use bessemer_proto::v1;
 use prost_types::Struct;
 
 use crate::text::{SHORT_CHARACTERS_MAX, bounded};
-use crate::{json, time};
+use crate::{json, step, time};
 
 /// Longest URL of an image or checksum file; what servers and proxies take.
 const URL_CHARACTERS_MAX: usize = 8192;
@@ -38,15 +38,19 @@ pub fn spec_to_proto(spec: &DeploymentSpec) -> v1::DeploymentSpec {
     let image_type =
         if spec.partitions.is_some() { ImageType::Partition } else { ImageType::WholeDisk };
     v1::DeploymentSpec {
-        image: Some(v1::ImageSpec {
+        image: spec.image.as_ref().map(|image| v1::ImageSpec {
             image_type: image_type.as_str().to_owned(),
-            ..image_spec_to_proto(&spec.image)
+            ..image_spec_to_proto(image)
         }),
         deploy_interface: spec.deploy_interface.as_str().to_owned(),
         image_download_source: spec.image_download_source.as_str().to_owned(),
         config_drive: spec.config_drive.as_ref().map(config_drive_to_proto),
         root_device: spec.root_device.clone().into_iter().collect(),
         partitions: spec.partitions.as_ref().map(partitions_to_proto),
+        deploy_steps: spec.deploy_steps.iter().map(step::requested_to_proto).collect(),
+        boot_iso: spec.boot_iso.clone().unwrap_or_default(),
+        kernel: String::new(),
+        ramdisk: String::new(),
     }
 }
 
@@ -94,7 +98,6 @@ fn checked_spec(
     spec: &v1::DeploymentSpec,
     default_interface: DeployInterface,
 ) -> Result<DeploymentSpec, Invalid> {
-    let image = spec.image.as_ref().ok_or_else(|| Invalid::new("image", "", "is required"))?;
     if spec.root_device.len() > ROOT_DEVICE_HINTS_MAX {
         let reason = format!("holds more than {ROOT_DEVICE_HINTS_MAX} hints");
         return Err(Invalid::new("root_device", &spec.root_device.len().to_string(), reason));
@@ -102,8 +105,14 @@ fn checked_spec(
     for (hint, value) in &spec.root_device {
         bounded(&format!("root_device.{hint}"), value, SHORT_CHARACTERS_MAX)?;
     }
+    refuse_network_boot(spec)?;
     let checked = DeploymentSpec {
-        image: image_spec_from_proto(image).map_err(|invalid| invalid.under("image"))?,
+        image: spec
+            .image
+            .as_ref()
+            .map(image_spec_from_proto)
+            .transpose()
+            .map_err(|invalid| invalid.under("image"))?,
         deploy_interface: match spec.deploy_interface.as_str() {
             "" => default_interface,
             name => name.parse()?,
@@ -114,19 +123,38 @@ fn checked_spec(
         },
         config_drive: spec.config_drive.as_ref().map(config_drive_from_proto).transpose()?,
         root_device: spec.root_device.clone().into_iter().collect(),
-        partitions: checked_partitions(&image.image_type, spec.partitions.as_ref())?,
+        partitions: checked_partitions(spec.image.as_ref(), spec.partitions.as_ref())?,
+        deploy_steps: step::requested_from_proto("deploy_steps", &spec.deploy_steps)?,
+        boot_iso: Some(bounded("boot_iso", &spec.boot_iso, URL_CHARACTERS_MAX)?)
+            .filter(|iso| !iso.is_empty()),
     };
     checked.check()?;
     Ok(checked)
 }
 
+/// Ironic boots a kernel and a ramdisk from the network, unless there is an ISO too.
+fn refuse_network_boot(spec: &v1::DeploymentSpec) -> Result<(), Invalid> {
+    let given = [("kernel", &spec.kernel), ("ramdisk", &spec.ramdisk)];
+    let Some((field, value)) = given.into_iter().find(|(_, value)| !value.is_empty()) else {
+        return Ok(());
+    };
+    let reason = if spec.boot_iso.is_empty() {
+        "needs network boot, which is not supported yet; make an ISO of kernel and ramdisk, and give its URL as boot_iso"
+    } else {
+        "is given together with boot_iso: the machine can boot one of them"
+    };
+    Err(Invalid::new(field, value, reason))
+}
+
 /// The layout for an image of type `partition`; none for a whole disk, which brings its own.
 fn checked_partitions(
-    image_type: &str,
+    image: Option<&v1::ImageSpec>,
     asked: Option<&v1::PartitionLayout>,
 ) -> Result<Option<PartitionLayout>, Invalid> {
-    let image_type: ImageType =
-        image_type.parse().map_err(|invalid: Invalid| invalid.under("image"))?;
+    let image_type: ImageType = image
+        .map_or("", |image| &image.image_type)
+        .parse()
+        .map_err(|invalid: Invalid| invalid.under("image"))?;
     match (image_type, asked) {
         (ImageType::WholeDisk, None) => Ok(None),
         (ImageType::WholeDisk, Some(_)) => Err(Invalid::new(
@@ -332,8 +360,8 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_request_is_refused_by_its_field_too() {
-        let spec = v1::DeploymentSpec { deploy_interface: "ansible".into(), ..image(|_| ()) };
-        assert_eq!(refused(&spec), ("deployment.deploy_interface".into(), "ansible".into()));
+        let spec = v1::DeploymentSpec { deploy_interface: "anaconda".into(), ..image(|_| ()) };
+        assert_eq!(refused(&spec), ("deployment.deploy_interface".into(), "anaconda".into()));
         let spec = v1::DeploymentSpec { image_download_source: "swift".into(), ..image(|_| ()) };
         assert_eq!(refused(&spec), ("deployment.image_download_source".into(), "swift".into()));
         let spec = v1::DeploymentSpec { image_download_source: "http".into(), ..image(|_| ()) };

@@ -1,10 +1,11 @@
 //! Events: stored records and their hashes.
 
+use bessemer_domain::node::JsonMap;
 use bessemer_domain::{EventHash, EventRecord, SealedEvent};
 use bessemer_proto::v1;
 use prost::bytes::Bytes;
 
-use crate::{Failure, time};
+use crate::{Failure, mask, time};
 
 /// A stored event as a message: its record byte for byte, with the fields a reader filters by beside it.
 #[must_use]
@@ -40,6 +41,17 @@ pub fn from_proto(event: &v1::Event) -> Result<SealedEvent, Failure> {
     Ok(SealedEvent { record, bytes: event.record.to_vec(), hash: EventHash(hash) })
 }
 
+/// A stored record for a person to read: one JSON object, with its secrets masked as those of a node are.
+///
+/// # Errors
+/// [`Failure::Stored`] when it is no JSON object.
+pub fn masked_record(stored: &[u8]) -> Result<JsonMap, Failure> {
+    let record: JsonMap = serde_json::from_slice(stored).map_err(|error| Failure::Stored {
+        what: format!("a record is no JSON object: {error}"),
+    })?;
+    Ok(mask::masked(&record))
+}
+
 #[cfg(test)]
 mod tests {
     use bessemer_domain::ids::{ClusterId, CommandId};
@@ -65,6 +77,18 @@ mod tests {
         let shown = to_proto(&sealed.record, sealed.bytes.clone().into(), sealed.hash);
         assert_eq!((shown.revision, shown.r#type.as_str()), (1, "cluster.initialised"));
         assert_eq!(from_proto(&shown).unwrap(), sealed);
+    }
+
+    #[test]
+    fn a_record_for_a_person_holds_no_secret() {
+        let stored =
+            br#"{"revision":7,"event":{"type":"node.created","data":{"spec":{"driver_info":
+            {"redfish_address":"https://bmc","redfish_password":"hunter2"}}}}}"#;
+        let shown = serde_json::Value::Object(masked_record(stored).unwrap());
+        let info = shown.pointer("/event/data/spec/driver_info").unwrap();
+        assert_eq!(info["redfish_password"], "******");
+        assert_eq!(info["redfish_address"], "https://bmc");
+        assert!(matches!(masked_record(b"[]"), Err(Failure::Stored { .. })));
     }
 
     #[test]

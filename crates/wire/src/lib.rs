@@ -13,8 +13,11 @@ mod mask;
 pub mod node;
 pub mod plan;
 pub mod port;
+pub mod quantity;
 pub mod spec;
+pub mod step;
 mod text;
 pub mod time;
+pub mod words;
 
 pub use failure::{ERROR_DOMAIN, ErrorCode, Failure};

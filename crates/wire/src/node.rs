@@ -31,7 +31,9 @@ fn spec_to_proto(spec: &NodeSpec) -> v1::NodeSpec {
         properties: Some(json::to_proto(&spec.properties)),
         resource_class: spec.resource_class.clone(),
         conductor_group: spec.conductor_group.clone(),
-        deploy_interface: spec.deploy_interface.as_str().to_owned(),
+        deploy_interface: spec
+            .deploy_interface
+            .map_or_else(String::new, |chosen| chosen.as_str().to_owned()),
         automated_clean: spec.automated_clean,
         description: spec.description.clone(),
         owner: spec.owner.clone(),
@@ -69,6 +71,7 @@ fn status_to_proto(state: &State, node: &Node) -> v1::NodeStatus {
         inventory: node.inventory.as_ref().map(inventory::to_proto),
         progress: None,
         conductor: state.owner(node).map(ToString::to_string).unwrap_or_default(),
+        deploy_interface: node.spec.deploy_interface().as_str().to_owned(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Plans of steps.
 
 use bessemer_domain::Invalid;
-use bessemer_domain::node::{Plan, PlannedStep, Step, StepStatus};
+use bessemer_domain::node::{Plan, PlannedStep, Step, StepStatus, check_clean_steps};
 use bessemer_proto::v1;
 
-use crate::time;
+use crate::{step, time};
 
 pub(crate) fn to_proto(plan: &Plan) -> v1::Plan {
     v1::Plan {
@@ -27,14 +27,19 @@ pub fn clean_steps_from_proto(request: &v1::CleanNodeRequest) -> Result<Vec<Step
         let reason = format!("are more than {CLEAN_STEPS_MAX}");
         return Err(Invalid::new("clean_steps", &count.to_string(), reason));
     }
-    request.clean_steps.iter().map(|name| Step::clean_step(name)).collect()
+    let own = request.clean_steps.iter().map(|name| Step::clean_step(name));
+    let mut steps = own.collect::<Result<Vec<_>, _>>()?;
+    let plugin_steps = step::requested_from_proto("plugin_steps", &request.plugin_steps)?;
+    check_clean_steps("plugin_steps", &plugin_steps)?;
+    steps.extend(plugin_steps.into_iter().map(|step| Step::Plugin(Box::new(step))));
+    Ok(steps)
 }
 
 fn step_to_proto(planned: &PlannedStep) -> v1::Step {
     let mut step = v1::Step {
         interface: planned.step.interface().to_owned(),
         name: planned.step.name().to_owned(),
-        priority: planned.step.priority(),
+        priority: planned.priority(),
         ..v1::Step::default()
     };
     match &planned.status {

@@ -208,10 +208,10 @@ fn driver(spec: &v1::NodeSpec) -> Result<String, Invalid> {
     short("spec.driver", &spec.driver)
 }
 
-fn deploy_interface(spec: &v1::NodeSpec) -> Result<DeployInterface, Invalid> {
+fn deploy_interface(spec: &v1::NodeSpec) -> Result<Option<DeployInterface>, Invalid> {
     match spec.deploy_interface.as_str() {
-        "" => Ok(DeployInterface::default()),
-        name => name.parse().map_err(|invalid: Invalid| invalid.under("spec")),
+        "" => Ok(None),
+        name => name.parse().map(Some).map_err(|invalid: Invalid| invalid.under("spec")),
     }
 }
 

@@ -29,6 +29,14 @@ pub struct Config {
     /// Where the agent keeps what must survive its own restart, but not the machine's.
     #[arg(long, env = "BESSEMER_AGENT_STATE_DIR", default_value = "/run/bessemer-agent")]
     pub state_dir: PathBuf,
+    /// Where plug-ins are: executables that do steps of their own.
+    #[arg(
+        long,
+        env = "BESSEMER_AGENT_STEPS_DIR",
+        default_value = "/etc/bessemer/steps.d",
+        value_name = "DIR"
+    )]
+    pub steps_dir: PathBuf,
     /// Where to append logs, as lines of text. Default: standard error, as JSON if that is no terminal.
     #[arg(long, env = "BESSEMER_AGENT_LOG_FILE", value_name = "PATH")]
     pub log_file: Option<PathBuf>,

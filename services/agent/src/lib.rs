@@ -17,6 +17,7 @@ mod machine;
 mod memory;
 mod overwrite;
 mod partition;
+mod plugin;
 mod root_device;
 mod session;
 mod task;
@@ -35,7 +36,8 @@ pub use identity::StateError;
 /// When the state directory cannot be used.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), StateError> {
     let identity = identity::Identity::load_or_draw(&config.state_dir)?;
-    let machine = Arc::new(machine::Machine::new(&config));
+    let plugins = plugin::Plugins::ask(&config.steps_dir).await;
+    let machine = Arc::new(machine::Machine::new(&config).with_plugins(plugins));
     let mut agent = session::Agent::new(machine, identity);
     stop.run_until_cancelled(agent.serve(&config.api_urls)).await;
     Ok(())

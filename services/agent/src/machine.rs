@@ -1,11 +1,12 @@
 //! The machine that the agent runs on: what it was told about it, and what the kernel knows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bessemer_proto::v1::{Disk, Inventory};
 
 use crate::config::Config;
 use crate::inventory;
+use crate::plugin::Plugins;
 
 /// A disk and where it is opened.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Machine {
     given_mac_addresses: Vec<String>,
     given_system_uuid: Option<String>,
     given_disks: Vec<PathBuf>,
+    state_dir: PathBuf,
+    plugins: Plugins,
 }
 
 impl Machine {
@@ -28,7 +31,23 @@ impl Machine {
             given_mac_addresses: config.mac_addresses.clone(),
             given_system_uuid: config.system_uuid.clone(),
             given_disks: config.disks.clone(),
+            state_dir: config.state_dir.clone(),
+            plugins: Plugins::default(),
         }
+    }
+
+    /// The same machine, with these plug-ins.
+    pub(crate) fn with_plugins(self, plugins: Plugins) -> Self {
+        Self { plugins, ..self }
+    }
+
+    /// What is kept until the machine is switched off.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    pub(crate) const fn plugins(&self) -> &Plugins {
+        &self.plugins
     }
 
     /// MAC addresses of all interfaces.

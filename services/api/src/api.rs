@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::caller::Caller;
+use crate::commit::Commits;
 use crate::image::ImageCaches;
 use crate::progress::{self, ProgressTable};
 use crate::{Config, ledger_error};
@@ -25,6 +26,7 @@ use crate::{Config, ledger_error};
 pub(crate) struct Api {
     pub(crate) config: Config,
     pub(crate) ledger: Ledger,
+    pub(crate) commits: Commits,
     pub(crate) image_caches: ImageCaches,
     pub(crate) leases: Mutex<Leases>,
     pub(crate) progress: Mutex<ProgressTable>,
@@ -80,7 +82,8 @@ impl Api {
             at: now(),
             body,
         };
-        let proposed = self.ledger.propose(vec![command]).await.map_err(ledger_error::proposing)?;
+        let proposed =
+            self.commits.propose(vec![command]).await.map_err(ledger_error::proposing)?;
         let outcome = proposed.outcomes.into_iter().next();
         Ok(outcome.expect("the ledger gives one outcome for each command")?)
     }

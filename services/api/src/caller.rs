@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 /// Name of the metadata that says who asks. Believed as it is: there are no credentials yet that could prove it.
-const ACTOR_METADATA: &str = "x-bessemer-actor";
+pub(crate) const ACTOR_METADATA: &str = "x-bessemer-actor";
 
 /// Longest name of an actor; what is beyond is cut off.
 const ACTOR_CHARACTERS_MAX: usize = 255;

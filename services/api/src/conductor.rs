@@ -34,7 +34,7 @@ impl ConductorService for Api {
         request: Request<v1::ProposeRequest>,
     ) -> Result<Response<v1::ProposeResponse>, Status> {
         let commands = decode(&request.into_inner().commands).map_err(Failure::from)?;
-        let proposed = self.ledger.propose(commands).await.map_err(ledger_error::proposing)?;
+        let proposed = self.commits.propose(commands).await.map_err(ledger_error::proposing)?;
         let outcomes = proposed.outcomes.iter().map(|outcome| {
             serde_json::to_vec(outcome).expect("outcomes hold only strings and numbers")
         });

@@ -26,6 +26,16 @@ pub struct Config {
     /// gRPC URLs of the image caches, tried in turn; without one, calls about images are refused.
     #[serde(default)]
     pub image_caches: Vec<String>,
+    /// Where the dashboard is served; unset serves none. Nobody has to sign in to it: whoever reaches it may do everything.
+    #[serde(default)]
+    pub dashboard_listen: Option<SocketAddr>,
+    /// Names by which browsers reach the dashboard, beside `localhost` and addresses: other names are refused, so that
+    /// no foreign page can pose as it by DNS.
+    #[serde(default)]
+    pub dashboard_hosts: Vec<String>,
+    /// Where metrics and health are served over HTTP; unset serves none.
+    #[serde(default)]
+    pub metrics_listen: Option<SocketAddr>,
     /// A conductor that is not heard of for so long loses its nodes to others.
     #[serde(default = "default_lease")]
     pub conductor_lease_milliseconds: u32,
@@ -63,6 +73,9 @@ impl Config {
             listen: default_listen(),
             members,
             image_caches: Vec::new(),
+            dashboard_listen: None,
+            dashboard_hosts: Vec::new(),
+            metrics_listen: None,
             conductor_lease_milliseconds: default_lease(),
             telemetry: telemetry::Config::default(),
         }

@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bessemer_domain::rendezvous::preference;
 use bessemer_proto::v1;
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::image_service_server::ImageService;
 use bessemer_wire::Failure;
+use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
@@ -25,10 +27,21 @@ const PING_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Largest message taken from a cache: a list of thousands of images.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long a cache may take to list its images for somebody who looks at a page.
+const LIST_TIMEOUT: Duration = Duration::from_millis(1500);
+
 /// Connections to the image caches.
 #[derive(Debug)]
 pub(crate) struct ImageCaches {
+    urls: Vec<String>,
     channels: Vec<Channel>,
+}
+
+/// What a cache holds, or why it does not say.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) url: String,
+    pub(crate) images: Result<Vec<v1::Image>, String>,
 }
 
 impl ImageCaches {
@@ -44,20 +57,34 @@ impl ImageCaches {
                 .keep_alive_timeout(PING_ANSWER_LIMIT)
                 .connect_lazy())
         };
-        Ok(Self { channels: urls.iter().map(connect).collect::<Result<_, _>>()? })
+        let channels = urls.iter().map(connect).collect::<Result<_, _>>()?;
+        Ok(Self { urls: urls.to_vec(), channels })
     }
 
-    /// The answer of the first cache that can be reached.
-    async fn ask<T, F, Fut>(&self, call: F) -> Result<T, Status>
+    /// What each cache holds, asked all at once.
+    pub(crate) async fn held(&self) -> Vec<Held> {
+        let asked = self.urls.iter().zip(&self.channels).map(async |(url, channel)| {
+            let mut service = service(channel);
+            let list = service.list_images(v1::ListImagesRequest {});
+            let images = match tokio::time::timeout(LIST_TIMEOUT, list).await {
+                Ok(Ok(answer)) => Ok(answer.into_inner().images),
+                Ok(Err(status)) => Err(status.message().to_owned()),
+                Err(_elapsed) => Err(format!("no answer within {LIST_TIMEOUT:?}")),
+            };
+            Held { url: url.clone(), images }
+        });
+        join_all(asked).await
+    }
+
+    /// The answer of the first cache that can be reached, of those that are to be asked for an image of `source`.
+    async fn ask_first<T, F, Fut>(&self, source: &str, call: F) -> Result<T, Status>
     where
         F: Fn(ImageServiceClient<Channel>) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let mut last = "none is configured".to_owned();
-        for channel in &self.channels {
-            let service = ImageServiceClient::new(channel.clone())
-                .max_decoding_message_size(MESSAGE_BYTES_MAX);
-            match call(service).await {
+        for place in preference(source, &self.urls) {
+            match call(service(&self.channels[place])).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) if status.code() == Code::Unavailable => {
                     status.message().clone_into(&mut last);
@@ -65,7 +92,37 @@ impl ImageCaches {
                 Err(status) => return Err(status),
             }
         }
-        Err(Failure::NoImageCache { configured: self.channels.len(), last }.into())
+        Err(self.nobody(last))
+    }
+
+    /// What each cache answers.
+    async fn ask_each<T, F, Fut>(&self, call: F) -> Vec<Result<T, Status>>
+    where
+        F: Fn(ImageServiceClient<Channel>) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answers = join_all(self.channels.iter().map(|channel| call(service(channel)))).await;
+        answers.into_iter().map(|answer| answer.map(Response::into_inner)).collect()
+    }
+
+    /// The answers of the caches that can be reached, one at least.
+    async fn ask_reachable<T, F, Fut>(&self, call: F) -> Result<Vec<T>, Status>
+    where
+        F: Fn(ImageServiceClient<Channel>) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut last = "none is configured".to_owned();
+        let mut answers = Vec::new();
+        for answer in self.ask_each(call).await {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(status) if status.code() == Code::Unavailable => {
+                    status.message().clone_into(&mut last);
+                }
+                Err(status) => return Err(status),
+            }
+        }
+        if answers.is_empty() { Err(self.nobody(last)) } else { Ok(answers) }
     }
 
     /// The answers of all caches that hold an image, one at least.
@@ -74,18 +131,46 @@ impl ImageCaches {
         F: Fn(ImageServiceClient<Channel>) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        let mut nobody = self.nobody("none is configured".to_owned());
         let mut answers = Vec::new();
-        let last = "none is configured".to_owned();
-        let mut nobody = Failure::NoImageCache { configured: 0, last }.into();
-        for channel in &self.channels {
-            match call(ImageServiceClient::new(channel.clone())).await {
-                Ok(response) => answers.push(response.into_inner()),
+        for answer in self.ask_each(call).await {
+            match answer {
+                Ok(answer) => answers.push(answer),
                 Err(status) if status.code() == Code::NotFound => nobody = status,
                 Err(status) => return Err(status),
             }
         }
         if answers.is_empty() { Err(nobody) } else { Ok(answers) }
     }
+
+    fn nobody(&self, last: String) -> Status {
+        Failure::NoImageCache { configured: self.channels.len(), last }.into()
+    }
+}
+
+fn service(channel: &Channel) -> ImageServiceClient<Channel> {
+    ImageServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Each image once, the newest first, with all places where it can be had.
+fn merged(lists: Vec<v1::ListImagesResponse>) -> Vec<v1::Image> {
+    let mut images: Vec<v1::Image> = Vec::new();
+    for image in lists.into_iter().flat_map(|list| list.images) {
+        let same = |known: &&mut v1::Image| {
+            known.manifest_digest == image.manifest_digest && known.spec == image.spec
+        };
+        match images.iter_mut().find(same) {
+            Some(known) => {
+                let new = image.urls.into_iter().filter(|url| !known.urls.contains(url));
+                let new: Vec<_> = new.collect();
+                known.urls.extend(new);
+            }
+            None => images.push(image),
+        }
+    }
+    images
+        .sort_by_key(|image| std::cmp::Reverse(image.prepared_at.map(|at| (at.seconds, at.nanos))));
+    images
 }
 
 #[tonic::async_trait]
@@ -104,7 +189,7 @@ impl ImageService for Api {
             .map_err(|invalid| Failure::from(invalid.under("image")))?;
         let progress = self
             .image_caches
-            .ask(|mut cache| {
+            .ask_first(&image.source, |mut cache| {
                 let request = request.clone();
                 async move { cache.prepare_image(request).await }
             })
@@ -119,25 +204,38 @@ impl ImageService for Api {
         request: Request<v1::GetImageRequest>,
     ) -> Result<Response<v1::Image>, Status> {
         let request = request.into_inner();
-        let image = self
+        let answers = self
             .image_caches
-            .ask(|mut cache| {
+            .ask_each(|mut cache| {
                 let request = request.clone();
                 async move { cache.get_image(request).await }
             })
-            .await?;
-        Ok(Response::new(image))
+            .await;
+        let mut error = None;
+        for answer in answers {
+            match answer {
+                Ok(image) => return Ok(Response::new(image)),
+                // That one cache cannot be reached says more than that another one does not have it.
+                Err(status) if error.is_none() || status.code() != Code::NotFound => {
+                    error = Some(status);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(error.unwrap_or_else(|| self.image_caches.nobody("none is configured".to_owned())))
     }
 
     async fn list_images(
         &self,
         _request: Request<v1::ListImagesRequest>,
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
-        let images = self
+        let lists = self
             .image_caches
-            .ask(|mut cache| async move { cache.list_images(v1::ListImagesRequest {}).await })
+            .ask_reachable(
+                |mut cache| async move { cache.list_images(v1::ListImagesRequest {}).await },
+            )
             .await?;
-        Ok(Response::new(images))
+        Ok(Response::new(v1::ListImagesResponse { images: merged(lists) }))
     }
 
     async fn verify_image(

@@ -248,7 +248,7 @@ impl Api {
         let expected_version = version(request.version);
         let node = self
             .mutate(caller, &request.node, Freshness::Any, |state, node| {
-                let default = state.node(node).map(|node| node.spec.deploy_interface);
+                let default = state.node(node).map(|node| node.spec.deploy_interface());
                 let spec = request
                     .deployment
                     .as_ref()

@@ -1,4 +1,5 @@
-//! Puts the parts together: one listener for clients, conductors, agents and the other members.
+//! Puts the parts together: one listener for clients, conductors, agents and the other members; one for the dashboard and
+//! one for metrics, where they are asked for.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ use bessemer_proto::v1::event_service_server::EventServiceServer;
 use bessemer_proto::v1::image_service_server::ImageServiceServer;
 use bessemer_proto::v1::node_service_server::NodeServiceServer;
 use bessemer_proto::v1::port_service_server::PortServiceServer;
+use bessemer_runtime::monitor;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -21,9 +23,11 @@ use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::api::Api;
+use crate::commit::Commits;
 use crate::image::ImageCaches;
+use crate::metrics::CommandMetrics;
 use crate::progress::ProgressTable;
-use crate::{Config, expiry, health};
+use crate::{Config, dashboard, expiry, health, metrics};
 
 /// Largest message taken or sent, as clients have it.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -57,6 +61,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The address for metrics cannot be listened at.
+    #[error(transparent)]
+    Metrics(#[from] monitor::ListenError),
     /// The URL of an image cache is none.
     #[error("`{url}` in image_caches is not a URL such as http://127.0.0.1:6386")]
     ImageCache {
@@ -83,6 +90,9 @@ pub enum ServeError {
     /// The listener failed.
     #[error("the server has failed")]
     Server(#[from] tonic::transport::Error),
+    /// The listener of the dashboard or of the metrics failed.
+    #[error("the HTTP server has failed")]
+    Http(#[from] std::io::Error),
     /// A defect of ours.
     #[error("a task has panicked")]
     Panicked(#[from] JoinError),
@@ -93,6 +103,10 @@ pub enum ServeError {
 pub struct Handle {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it serves the dashboard, if it does.
+    pub dashboard_address: Option<SocketAddr>,
+    /// Where it serves metrics and health, if it does.
+    pub metrics_address: Option<SocketAddr>,
     task: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -135,18 +149,45 @@ pub async fn start_on(
         .local_addr()
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let image_caches = ImageCaches::new(&config.image_caches)?;
+    let dashboard = match config.dashboard_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let metrics = monitor::listen(config.metrics_listen).await?;
+    let dashboard_address = dashboard.as_ref().map(|(_, address)| *address);
+    let metrics_address = metrics.as_ref().map(|(_, address)| *address);
     let (ledger, raft) = Ledger::open(config.ledger()).await?;
-    tracing::info!(%address, member.id = config.member_id, "listening");
+    tracing::info!(
+        %address, dashboard = ?dashboard_address, metrics = ?metrics_address,
+        member.id = config.member_id, "listening"
+    );
+    let commands = CommandMetrics::default();
     let api = Arc::new(Api {
         config,
+        commits: Commits::new(ledger.clone(), commands.clone()),
         ledger,
         image_caches,
         leases: Mutex::new(Leases::default()),
         progress: Mutex::new(ProgressTable::default()),
         stopping: shutdown.child_token(),
     });
+    let mut http = JoinSet::new();
+    if let Some((listener, _)) = dashboard {
+        http.spawn(dashboard::serve(Arc::clone(&api), listener));
+    }
+    if let Some((listener, _)) = metrics {
+        http.spawn(monitor::serve(listener, metrics::monitor(&api, &commands)));
+    }
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Ok(Handle { address, task: tokio::spawn(run(api, raft, incoming)) })
+    let task = tokio::spawn(run(api, raft, incoming, http));
+    Ok(Handle { address, dashboard_address, metrics_address, task })
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+    Ok((listener, bound))
 }
 
 /// Serves until the member is told to stop or cannot go on.
@@ -154,6 +195,7 @@ async fn run(
     api: Arc<Api>,
     raft: RaftServiceServer,
     incoming: TcpIncoming,
+    mut http: JoinSet<std::io::Result<()>>,
 ) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut tasks = JoinSet::new();
@@ -172,9 +214,14 @@ async fn run(
             Err(panicked) => Err(panicked.into()),
         },
         Some(Err(panicked)) = tasks.join_next() => Err(panicked.into()),
+        Some(ended) = http.join_next() => match ended {
+            Ok(served) => served.map_err(ServeError::from),
+            Err(panicked) => Err(panicked.into()),
+        },
     };
     stopping.cancel();
     tasks.shutdown().await;
+    http.shutdown().await;
     if !server.is_finished() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
         tracing::warn!("calls in progress were cut off");
         server.abort();

@@ -35,6 +35,15 @@ impl<'a> Bmc<'a> {
         self.machine.set_boot_device(device, &entitled).await
     }
 
+    pub(crate) async fn set_boot_iso(
+        &self,
+        iso: &str,
+        config_drive: Option<&str>,
+    ) -> Result<(), HardwareError> {
+        let entitled = || self.context.entitled(self.node, self.epoch).boxed();
+        self.machine.set_boot_iso(iso, config_drive, &entitled).await
+    }
+
     pub(crate) async fn power_on(&self) -> Result<(), HardwareError> {
         let entitled = || self.context.entitled(self.node, self.epoch).boxed();
         self.machine.power_on(&entitled).await

@@ -36,12 +36,19 @@ pub struct Config {
     /// Hardware type `ipmi`, which every conductor has.
     #[serde(default)]
     pub ipmi: IpmiConfig,
+    /// What BMCs fetch from here; unset, deployments by `ramdisk` cannot have config drives.
+    pub http: Option<HttpConfig>,
+    /// Deploy interface `ansible`; unset, deployments by it fail here.
+    pub ansible: Option<AnsibleConfig>,
     /// How much is done at once.
     #[serde(default)]
     pub concurrency: Concurrency,
     /// Patience with agents.
     #[serde(default)]
     pub agent: AgentLimits,
+    /// Where metrics and health are served over HTTP; unset serves none.
+    #[serde(default)]
+    pub metrics_listen: Option<SocketAddr>,
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: bessemer_runtime::telemetry::Config,
@@ -66,6 +73,9 @@ pub struct FakeConfig {
     pub machines_dir: PathBuf,
     /// The agent's program, `bessemer-agent`.
     pub agent_program: PathBuf,
+    /// Where the agents find their plug-ins; the agent's own default when unset.
+    #[serde(default)]
+    pub steps_dir: Option<PathBuf>,
 }
 
 /// Machines whose BMCs serve Redfish.
@@ -88,6 +98,40 @@ impl Default for IpmiConfig {
     fn default() -> Self {
         Self { ipmitool: PathBuf::from("ipmitool") }
     }
+}
+
+/// Files for BMCs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where they are served.
+    pub listen: SocketAddr,
+    /// The same as BMCs reach it, such as `http://10.0.1.1:6387`; the bound address when unset.
+    pub advertised_url: Option<String>,
+}
+
+/// Playbooks that deploy machines.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnsibleConfig {
+    /// Where the playbooks are.
+    pub playbooks_dir: PathBuf,
+    /// The playbook of nodes that name none in `driver_info.ansible_deploy_playbook`.
+    #[serde(default = "default_playbook")]
+    pub deploy_playbook: String,
+    /// Who to log in as on the ramdisk, for nodes without `driver_info.ansible_deploy_username`.
+    #[serde(default = "default_ansible_user")]
+    pub user: String,
+    /// The private key to log in with; what SSH itself finds when unset.
+    pub key_file: Option<PathBuf>,
+    /// Where the ramdisk's SSH server listens.
+    #[serde(default = "default_ssh_port")]
+    pub port: u16,
+    /// The program: a name to be found in `PATH`, or a path.
+    #[serde(default = "default_ansible_playbook")]
+    pub ansible_playbook: PathBuf,
+    /// Ansible's own configuration; what it finds itself when unset.
+    pub config_file: Option<PathBuf>,
 }
 
 /// How much a conductor does at once. What is asked for beyond that waits in line.
@@ -150,6 +194,24 @@ const fn nonzero(count: usize) -> NonZeroUsize {
 
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 6386))
+}
+
+/// Ironic's default.
+fn default_playbook() -> String {
+    "deploy.yaml".to_owned()
+}
+
+/// Ironic's default.
+fn default_ansible_user() -> String {
+    "ansible".to_owned()
+}
+
+const fn default_ssh_port() -> u16 {
+    22
+}
+
+fn default_ansible_playbook() -> PathBuf {
+    PathBuf::from("ansible-playbook")
 }
 
 const fn default_replicas() -> usize {

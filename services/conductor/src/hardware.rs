@@ -23,6 +23,7 @@ impl HardwareTypes {
             fake: config.fake.as_ref().map(|fake| Fake {
                 machines_dir: fake.machines_dir.clone(),
                 runner,
+                steps_dir: fake.steps_dir.clone(),
                 api_urls: config.api_urls.clone(),
             }),
             ipmi: Ipmi { program: config.ipmi.ipmitool.clone() },

@@ -1,8 +1,9 @@
 //! The image caches, as the conductor asks them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use bessemer_domain::rendezvous::preference;
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::prepare_image_response::Update;
 use bessemer_proto::v1::{Image, ImageSpec, PrepareImageRequest, PrepareProgress};
@@ -16,11 +17,16 @@ use crate::cluster::noticing_silence;
 /// it anew.
 const PING_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// The caches of this site. One is asked until it fails, then the next.
+/// How long a cache that did not answer is asked last.
+const SHUNNED: Duration = Duration::from_secs(15);
+
+/// The caches of this site. Each image has one that is asked first, by all conductors, so that one of them prepares it.
 #[derive(Debug)]
 pub(crate) struct ImageCaches {
-    channels: Vec<(String, Channel)>,
-    current: AtomicUsize,
+    urls: Vec<String>,
+    channels: Vec<Channel>,
+    /// When each failed last, as far as it matters.
+    failed_at: Mutex<Vec<Option<Instant>>>,
 }
 
 /// Why an image was not prepared.
@@ -54,45 +60,61 @@ impl ImageCaches {
             .iter()
             .map(|url| {
                 let endpoint = Endpoint::from_shared(url.clone())?;
-                let endpoint = noticing_silence(endpoint, PING_ANSWER_LIMIT);
-                Ok((url.clone(), endpoint.connect_lazy()))
+                Ok(noticing_silence(endpoint, PING_ANSWER_LIMIT).connect_lazy())
             })
             .collect::<Result<_, tonic::transport::Error>>()?;
-        Ok(Self { channels, current: AtomicUsize::new(0) })
+        Ok(Self { urls: urls.to_vec(), channels, failed_at: Mutex::new(vec![None; urls.len()]) })
     }
 
-    /// Has an image prepared, or finds it prepared.
+    /// Has an image prepared, or finds it prepared: by the first cache that answers.
     pub(crate) async fn prepare(
         &self,
         image: &ImageSpec,
         on_progress: impl Fn(PrepareProgress),
     ) -> Result<Image, PrepareError> {
-        let place = self.current.load(Ordering::Relaxed) % self.channels.len().max(1);
-        let Some((url, channel)) = self.channels.get(place) else {
-            return Err(PrepareError::Refused {
-                reason: "NO_IMAGE_CACHE".to_owned(),
-                message: "the conductor's configuration names no image cache; set image_caches"
-                    .to_owned(),
-            });
+        let mut last = PrepareError::Refused {
+            reason: "NO_IMAGE_CACHE".to_owned(),
+            message: "the conductor's configuration names no image cache; set image_caches"
+                .to_owned(),
         };
-        let outcome = ask(channel.clone(), image, on_progress).await;
-        outcome.map_err(|status| {
+        for place in self.in_order(&image.source) {
+            let outcome = ask(self.channels[place].clone(), image, &on_progress).await;
+            let status = match outcome {
+                Ok(prepared) => return Ok(prepared),
+                Err(status) => status,
+            };
             if is_refusal(status.code()) {
                 let reason = status
                     .get_details_error_info()
                     .map_or_else(|| "IMAGE_REFUSED".to_owned(), |info| info.reason);
-                return PrepareError::Refused { reason, message: status.message().to_owned() };
+                return Err(PrepareError::Refused { reason, message: status.message().to_owned() });
             }
-            self.current.store(place + 1, Ordering::Relaxed);
-            PrepareError::Unreachable { url: url.clone(), message: status.message().to_owned() }
-        })
+            self.lock()[place] = Some(Instant::now());
+            let url = self.urls[place].clone();
+            tracing::warn!(url, error = status.message(), "image cache does not answer");
+            last = PrepareError::Unreachable { url, message: status.message().to_owned() };
+        }
+        Err(last)
+    }
+
+    /// The caches as they are to be asked for an image; those that did not answer a moment ago last.
+    fn in_order(&self, source: &str) -> Vec<usize> {
+        let failed_at = self.lock();
+        let is_shunned = |place: &usize| failed_at[*place].is_some_and(|at| at.elapsed() < SHUNNED);
+        let mut places = preference(source, &self.urls);
+        places.sort_by_key(is_shunned);
+        places
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
+        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn ask(
     channel: Channel,
     image: &ImageSpec,
-    on_progress: impl Fn(PrepareProgress),
+    on_progress: &impl Fn(PrepareProgress),
 ) -> Result<Image, Status> {
     let request = PrepareImageRequest { image: Some(image.clone()), name: String::new() };
     let mut updates = ImageServiceClient::new(channel).prepare_image(request).await?.into_inner();

@@ -7,8 +7,10 @@
 mod bmc;
 mod cluster;
 mod config;
+mod config_drives;
 mod hardware;
 mod images;
+mod metrics;
 mod progress;
 mod publish;
 mod replica;
@@ -30,6 +32,7 @@ use bessemer_domain::{Rejection, Subject};
 use bessemer_hardware::HardwareError;
 use bessemer_hardware::fake::AgentRunner;
 use bessemer_proto::v1::agent_session_service_server::AgentSessionServiceServer;
+use bessemer_runtime::monitor::{self, Monitor};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -40,13 +43,15 @@ use tonic::transport::server::TcpIncoming;
 use uuid::Uuid;
 
 pub use config::{
-    AgentLimits, Concurrency, Config, FakeConfig, IpmiConfig, NatsConfig, RedfishConfig,
+    AgentLimits, AnsibleConfig, Concurrency, Config, FakeConfig, HttpConfig, IpmiConfig,
+    NatsConfig, RedfishConfig,
 };
 
 use bmc::Bmc;
 use cluster::{Followers, Members, Proposals};
 use hardware::HardwareTypes;
 use images::ImageCaches;
+use metrics::Metrics;
 use progress::ProgressBoard;
 use replica::Replica;
 use sessions::Sessions;
@@ -75,6 +80,10 @@ pub(crate) struct Context {
     pub(crate) progress: ProgressBoard,
     pub(crate) at_once: AtOnce,
     pub(crate) limits: AgentLimits,
+    pub(crate) ansible: Option<AnsibleConfig>,
+    /// Where BMCs find what this conductor serves them.
+    pub(crate) http_url: Option<String>,
+    pub(crate) metrics: Metrics,
     pub(crate) lease: watch::Receiver<OwnLease>,
     hardware: HardwareTypes,
 }
@@ -148,6 +157,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The address for metrics.
+    #[error(transparent)]
+    Metrics(#[from] monitor::ListenError),
 }
 
 /// A running conductor.
@@ -155,6 +167,8 @@ pub enum StartError {
 pub struct Handle {
     /// Where agents open their sessions.
     pub address: SocketAddr,
+    /// Where metrics and health are served, if they are.
+    pub metrics_address: Option<SocketAddr>,
     tasks: JoinSet<()>,
 }
 
@@ -186,6 +200,9 @@ pub async fn start(
     let address = listener
         .local_addr()
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let files = listen_for_bmcs(config.http.as_ref()).await?;
+    let monitoring = monitor::listen(config.metrics_listen).await?;
+    let metrics_address = monitoring.as_ref().map(|(_, address)| *address);
     let members = Members::new(&config.api_urls)
         .map_err(|source| StartError::Address { field: "api_urls", source })?;
     let (proposals, send_proposals) = Proposals::new(Arc::clone(&members), &own.id);
@@ -203,6 +220,7 @@ pub async fn start(
     let (lease_in, lease) = watch::channel(OwnLease::default());
     let replica = Replica::new(state);
     let progress = ProgressBoard::default();
+    let metrics = Metrics::new(&own.id);
     let context = Arc::new(Context {
         sessions: Sessions::new(replica.clone(), Arc::clone(&own)),
         own,
@@ -213,13 +231,17 @@ pub async fn start(
         progress,
         at_once: config.concurrency.into(),
         limits: config.agent.clone(),
+        ansible: config.ansible.clone(),
+        http_url: files.as_ref().map(|(_, url)| url.clone()),
+        metrics: metrics.clone(),
         lease: lease.clone(),
         hardware,
     });
 
     let (changes_in, changes) = mpsc::channel(CHANGES_WAITING);
     let (notices_in, notices) = mpsc::channel(CHANGES_WAITING);
-    let followers = Followers { state: state_in, changes: changes_in, notices: notices_in };
+    let followers =
+        Followers { state: state_in, changes: changes_in, notices: notices_in, metrics };
     let mut tasks = JoinSet::new();
     let mut spawn = |task: BoxFuture<'static, ()>| {
         let stop = stop.clone();
@@ -232,6 +254,12 @@ pub async fn start(
     spawn(work::Work::new(Arc::clone(&context)).run(changes, lease).boxed());
     spawn(publisher(Arc::clone(&context), config.nats, notices).boxed());
     spawn(serve(listener, context.sessions.clone()).boxed());
+    if let Some((listener, _)) = files {
+        spawn(serve_files(listener, context.replica.clone()).boxed());
+    }
+    if let Some((listener, _)) = monitoring {
+        spawn(serve_monitor(listener, metrics::monitor(&context)).boxed());
+    }
     // The lease outlasts the others by a farewell, which is a command.
     let (done, lease_done) = tokio::sync::oneshot::channel::<()>();
     tasks.spawn(async move {
@@ -241,7 +269,7 @@ pub async fn start(
     tasks.spawn(async move {
         tokio::select! { () = send_proposals => {}, _ = lease_done => {} }
     });
-    Ok(Handle { address, tasks })
+    Ok(Handle { address, metrics_address, tasks })
 }
 
 /// Publishes, or takes the notices and drops them when there is nowhere to publish to.
@@ -253,6 +281,30 @@ async fn publisher(
     match nats {
         Some(nats) => publish::run(context, nats, notices).await,
         None => while notices.recv().await.is_some() {},
+    }
+}
+
+/// Where BMCs fetch what they show to machines, and its URL as they reach it.
+async fn listen_for_bmcs(
+    http: Option<&HttpConfig>,
+) -> Result<Option<(TcpListener, String)>, StartError> {
+    let Some(http) = http else { return Ok(None) };
+    let fault = |source| StartError::Listen { address: http.listen, source };
+    let listener = TcpListener::bind(http.listen).await.map_err(fault)?;
+    let bound = listener.local_addr().map_err(fault)?;
+    let url = http.advertised_url.clone().unwrap_or_else(|| format!("http://{bound}"));
+    Ok(Some((listener, url.trim_end_matches('/').to_owned())))
+}
+
+async fn serve_files(listener: TcpListener, replica: Replica) {
+    if let Err(error) = axum::serve(listener, config_drives::router(replica)).await {
+        tracing::error!(error = steps::chain(&error), "config drives can no longer be served");
+    }
+}
+
+async fn serve_monitor(listener: TcpListener, monitor: Monitor) {
+    if let Err(error) = monitor::serve(listener, monitor).await {
+        tracing::error!(%error, "metrics can no longer be served");
     }
 }
 

@@ -26,6 +26,11 @@ impl ProgressBoard {
         self.lock().running.insert(node, progress);
     }
 
+    /// Bytes that a node's step has done and received so far; none while it does not tell.
+    pub(crate) fn bytes(&self, node: NodeId) -> Option<(u64, u64)> {
+        self.lock().running.get(&node).map(|progress| (progress.done_bytes, progress.wire_bytes))
+    }
+
     /// Forgets a node whose step is over.
     pub(crate) fn clear(&self, node: NodeId) {
         self.lock().running.remove(&node);

@@ -4,6 +4,7 @@
 //! the node is no longer this conductor's; the agent then looks up its node again, and its task goes on meanwhile.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use bessemer_domain::Invalid;
 use bessemer_domain::ids::NodeId;
-use bessemer_domain::node::{Inventory, Node};
+use bessemer_domain::node::{Inventory, Node, OfferedStep};
 use bessemer_proto::v1::agent_message::Message as FromAgent;
 use bessemer_proto::v1::agent_session_service_server::AgentSessionService;
 use bessemer_proto::v1::conductor_message::Message as ToAgent;
@@ -56,7 +57,13 @@ pub(crate) struct Sessions {
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     number: u64,
+    /// Where the agent's connection comes from: the machine, as this conductor reaches it.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) inventory: Inventory,
+    /// What the agent's plug-ins can do.
+    pub(crate) steps: Arc<[OfferedStep]>,
+    /// Plug-ins that cannot be used, and why.
+    pub(crate) plugin_faults: Arc<[String]>,
     outbox: mpsc::Sender<Result<ConductorMessage, Status>>,
     updates: watch::Receiver<Option<TaskUpdate>>,
     end: CancellationToken,
@@ -195,6 +202,7 @@ impl AgentSessionService for Sessions {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let address = request.remote_addr().map(|remote| remote.ip().to_canonical());
         let mut messages = request.into_inner();
         let first = timeout(SILENCE_MAX, messages.message()).await;
         let Ok(Ok(Some(AgentMessage { message: Some(FromAgent::Hello(hello)) }))) = first else {
@@ -213,7 +221,18 @@ impl AgentSessionService for Sessions {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let end = CancellationToken::new();
         let inventory = bessemer_wire::inventory::from_proto(hello.inventory.unwrap_or_default());
-        self.begin(node, Session { number, inventory, outbox, updates, end: end.clone() });
+        let steps = hello.steps.into_iter().map(bessemer_wire::step::offered_from_proto);
+        let session = Session {
+            number,
+            address,
+            inventory,
+            steps: steps.collect(),
+            plugin_faults: hello.plugin_faults.into(),
+            outbox,
+            updates,
+            end: end.clone(),
+        };
+        self.begin(node, session);
         tracing::info!(node.id = %node, claim.epoch = epoch, "agent session began");
         tokio::spawn(self.clone().carry(node, number, messages, updates_in, end));
         Ok(Response::new(Box::pin(ReceiverStream::new(inbox))))

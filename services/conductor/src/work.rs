@@ -122,10 +122,12 @@ impl Work {
     }
 
     fn tell_places(&self) {
+        let waiting = self.workload.places(usize::MAX).count();
+        self.context.metrics.work(self.stops.len(), waiting);
         let state = self.context.replica.state();
         let told = self.workload.places(PLACES_TOLD).filter_map(|place| {
             let (.., planned) = state.node(place.node)?.current_step()?;
-            Some((place.node, in_line(place, planned.step)))
+            Some((place.node, in_line(place, &planned.step)))
         });
         self.context.progress.note_waiting(told.collect());
     }
@@ -149,7 +151,7 @@ impl Work {
     }
 }
 
-fn in_line(place: Place, step: Step) -> Progress {
+fn in_line(place: Place, step: &Step) -> Progress {
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let turn = Turn {
         position: count(place.position),

@@ -2,24 +2,28 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bessemer_image::checksum_file::{self, MAX_CHECKSUM_FILE_BYTES};
 use bessemer_image::digest::Digest;
+use bessemer_proto::v1;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catalogue::{Catalogue, Key};
+use crate::catalogue::{Catalogue, Entry, Key};
 use crate::config::Config;
 use crate::error::PrepareError;
 use crate::fetch::{Origins, check_root, fetch_small, open_local};
 use crate::heal::Healer;
 use crate::layout::Layout;
 use crate::manifests::Manifests;
+use crate::metrics::{Lookup, Metrics};
 use crate::prepare::{Begun, Jobs, Joined, Preparation, Progress};
 use crate::registry;
+use crate::replicas::Replicas;
 use crate::request::{Checksum, Request, Source};
+use crate::serve::Pace;
 
 /// Preparations at once. Each uses all cores; the second one fills the gaps in which the first
 /// waits for its source. More would only make all of them later.
@@ -34,6 +38,10 @@ pub(crate) struct Shared {
     pub(crate) manifests: Manifests,
     pub(crate) healer: Healer,
     pub(crate) origins: Arc<Origins>,
+    pub(crate) replicas: Replicas,
+    /// How fast all responses together may be sent.
+    pub(crate) pace: Option<Arc<Pace>>,
+    pub(crate) metrics: Metrics,
     jobs: Jobs,
     slots: Semaphore,
     tasks: TaskTracker,
@@ -45,6 +53,7 @@ impl Shared {
         config: Config,
         base_url: String,
         origins: Origins,
+        replicas: Replicas,
         cancelled: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
         let layout = Layout::open(&config.data_dir)?;
@@ -52,10 +61,12 @@ impl Shared {
         // The limit may be lower than it was, and an earlier process have ended before it made room.
         let keep_used = Duration::from_secs(config.keep_used_seconds);
         catalogue.shrink(config.cache_limit_bytes, keep_used)?;
+        let pace = Pace::of(config.send_limit_bytes_per_second).map(Arc::new);
         Ok(Arc::new(Self {
             catalogue,
             manifests: Manifests::default(),
             healer: Healer::default(),
+            metrics: Metrics::default(),
             jobs: Jobs::default(),
             slots: Semaphore::new(MAX_PREPARATIONS),
             tasks: TaskTracker::new(),
@@ -63,6 +74,8 @@ impl Shared {
             base_url,
             layout,
             origins: Arc::new(origins),
+            replicas,
+            pace,
             cancelled,
         }))
     }
@@ -76,13 +89,17 @@ impl Shared {
         let this = Arc::clone(self);
         // Looking up an entry may write it (name, time of use).
         let join = move || {
-            this.jobs.join_or(&key, || {
+            let mut lookup = Lookup::Joined;
+            let joined = this.jobs.join_or(&key, || {
                 let found = this.catalogue.use_key(&key, &request.name).map_err(|source| {
                     PrepareError::storage("write", this.layout.entry(&key), source)
                 })?;
                 if let Some(entry) = found {
+                    this.spread(&entry);
+                    lookup = Lookup::Hit;
                     return Ok(Begun::Prepared(Box::new(entry)));
                 }
+                lookup = Lookup::Miss;
                 let progress = Progress::new();
                 this.spawn(Preparation {
                     shared: Arc::clone(&this),
@@ -93,7 +110,9 @@ impl Shared {
                     cancelled: this.cancelled.clone(),
                 });
                 Ok(Begun::Job(progress))
-            })
+            });
+            this.metrics.looked_up(lookup);
+            joined
         };
         tokio::task::spawn_blocking(join).await.map_err(|_| PrepareError::Lost)?
     }
@@ -102,21 +121,26 @@ impl Shared {
         let this = Arc::clone(self);
         let key = preparation.key.clone();
         self.tasks.spawn(async move {
+            let begun = Instant::now();
             // In a task of its own, so that a panic is an outcome too.
             let run = this.tasks.spawn(Arc::clone(&this).run(preparation));
             let outcome = run.await.unwrap_or(Err(PrepareError::Lost));
-            if let Err(error) = &outcome {
-                tracing::warn!(%error, reason = error.reason(), "image not prepared");
+            match &outcome {
+                Ok(entry) => this.spread(entry),
+                Err(error) => {
+                    tracing::warn!(%error, reason = error.reason(), "image not prepared");
+                }
             }
+            this.metrics.prepared(&outcome, begun);
             this.jobs.finish(&key, outcome);
         });
     }
 
-    async fn run(
-        self: Arc<Self>,
-        preparation: Preparation,
-    ) -> Result<crate::catalogue::Entry, PrepareError> {
+    async fn run(self: Arc<Self>, preparation: Preparation) -> Result<Entry, PrepareError> {
+        let waiting = self.metrics.waiting();
         let Ok(_slot) = self.slots.acquire().await else { return Err(PrepareError::Lost) };
+        drop(waiting);
+        let _running = self.metrics.running();
         self.shrink().await;
         let entry = tokio::select! {
             entry = preparation.run() => entry,
@@ -124,6 +148,28 @@ impl Shared {
         }?;
         self.shrink().await;
         Ok(entry)
+    }
+
+    /// Has peers copy an image, unless they have it.
+    fn spread(self: &Arc<Self>, entry: &Entry) {
+        // Without a digest a local file means something else on another machine.
+        let is_elsewhere_too = entry.source_digest.is_some();
+        if is_elsewhere_too && self.replicas.wants_copies(&entry.id) {
+            let (this, entry) = (Arc::clone(self), entry.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = this.replicas.spread(&entry) => {}
+                    () = this.cancelled.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    /// What clients are told of an image: where it can be had, here first.
+    pub(crate) fn image(&self, entry: &Entry) -> v1::Image {
+        let mut image = entry.to_proto(&self.base_url);
+        image.urls.extend(self.replicas.holders_of(&entry.id));
+        image
     }
 
     /// Makes room, as far as the limit asks for and images in use allow.

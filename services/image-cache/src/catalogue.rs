@@ -141,6 +141,15 @@ struct Usage {
     pinned: bool,
 }
 
+/// What all images take together.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) images: i64,
+    pub(crate) stored_bytes: u64,
+    /// Of those, what is kept whatever the limit.
+    pub(crate) pinned_bytes: u64,
+}
+
 /// All entries, in memory and on disk.
 pub(crate) struct Catalogue {
     layout: Layout,
@@ -191,6 +200,11 @@ impl Catalogue {
             self.write(key, &kept.entry)?;
         }
         Ok(Some(kept.entry.clone()))
+    }
+
+    /// The entry of a key, as text; is no use of it.
+    pub(crate) fn get(&self, key: &str) -> Option<Entry> {
+        self.lock().get(&Key(key.to_owned())).map(|kept| kept.entry.clone())
     }
 
     /// The entry of an image that is read; counts as a use.
@@ -307,6 +321,15 @@ impl Catalogue {
             image.pinned |= kept.entry.pinned;
         }
         images
+    }
+
+    /// What all images take together.
+    pub(crate) fn used(&self) -> Used {
+        self.usage().values().fold(Used::default(), |used, image| Used {
+            images: used.images + 1,
+            stored_bytes: used.stored_bytes + image.stored_bytes,
+            pinned_bytes: used.pinned_bytes + if image.pinned { image.stored_bytes } else { 0 },
+        })
     }
 
     /// Drops the images used least recently until the rest takes at most `limit_bytes`, but none

@@ -34,10 +34,21 @@ pub struct Config {
     pub cache_limit_bytes: u64,
     /// How long an image is safe from being dropped after it was prepared, asked for or read.
     pub keep_used_seconds: u64,
+    /// gRPC addresses of the site's other image caches. What one of them has is copied from it instead of being
+    /// prepared again, and what this one prepares is copied by them.
+    pub peers: Vec<String>,
+    /// How many caches have each image, this one among them: with two, the death of one ends no deployment.
+    pub copies: usize,
+    /// Bytes a second that are sent to all who read, each with the same share; 0 is no limit.
+    pub send_limit_bytes_per_second: u64,
+    /// Bytes a second of one response; 0 is no limit. A machine has one response of each cache at a time.
+    pub response_limit_bytes_per_second: u64,
     /// Whether md5 is accepted as a checksum, as Ironic does by default.
     pub allow_md5: bool,
     /// How sources are fetched over HTTP.
     pub http: HttpConfig,
+    /// Where metrics and health are served; unset serves none.
+    pub metrics_listen: Option<SocketAddr>,
     /// Logs and traces.
     pub telemetry: bessemer_runtime::telemetry::Config,
 }
@@ -60,8 +71,13 @@ impl Default for Config {
             compression_level: DEFAULT_COMPRESSION_LEVEL,
             cache_limit_bytes: 100 << 30,
             keep_used_seconds: 3600,
+            peers: Vec::new(),
+            copies: 2,
+            send_limit_bytes_per_second: 0,
+            response_limit_bytes_per_second: 0,
             allow_md5: true,
             http: HttpConfig::default(),
+            metrics_listen: None,
             telemetry: bessemer_runtime::telemetry::Config::default(),
         }
     }
@@ -91,11 +107,21 @@ impl Config {
         for root in self.file_roots.iter().filter(|root| !root.is_absolute()) {
             reasons.push(format!("file_roots entry `{}` is not absolute", root.display()));
         }
+        for peer in self.peers.iter().filter(|peer| !is_http(peer)) {
+            reasons.push(format!("peers entry `{peer}` is not an http or https URL"));
+        }
+        if self.copies == 0 {
+            reasons.push("copies 0 is not at least 1, which is this cache's own".to_owned());
+        }
         if let Some(text) = &self.advertised_url
-            && !Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+            && !is_http(text)
         {
             reasons.push(format!("advertised_url `{text}` is not an http or https URL"));
         }
         if reasons.is_empty() { Ok(()) } else { Err(InvalidConfig { reasons }) }
     }
+}
+
+fn is_http(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
 }

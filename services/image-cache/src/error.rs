@@ -45,6 +45,8 @@ pub enum PrepareError {
     Truncated { source_url: String, message: String },
     #[error("source `{source_url}` cannot be read: {message}; check that the cache can reach it")]
     SourceUnreachable { source_url: String, message: String },
+    #[error("peer {peer} cannot be copied from: {message}")]
+    Peer { peer: String, message: String },
     #[error("source `{source_url}` is refused: {message}")]
     SourceRefused { source_url: String, message: String },
     #[error("source `{source_url}` changed while it was read; prepare it again")]
@@ -87,6 +89,7 @@ impl PrepareError {
             Self::TooLarge { .. } => "IMAGE_TOO_LARGE",
             Self::Truncated { .. } => "IMAGE_TRUNCATED",
             Self::SourceUnreachable { .. } => "IMAGE_SOURCE_UNREACHABLE",
+            Self::Peer { .. } => "IMAGE_PEER_FAILED",
             Self::SourceRefused { .. } => "IMAGE_SOURCE_REFUSED",
             Self::SourceChanged { .. } => "IMAGE_SOURCE_CHANGED",
             Self::OutOfSpace { .. } => "OUT_OF_SPACE",
@@ -108,9 +111,10 @@ impl PrepareError {
             | Self::TooLarge { .. }
             | Self::Truncated { .. }
             | Self::SourceRefused { .. } => Code::FailedPrecondition,
-            Self::SourceUnreachable { .. } | Self::SourceChanged { .. } | Self::Lost => {
-                Code::Unavailable
-            }
+            Self::SourceUnreachable { .. }
+            | Self::SourceChanged { .. }
+            | Self::Peer { .. }
+            | Self::Lost => Code::Unavailable,
             Self::OutOfSpace { .. } => Code::ResourceExhausted,
             Self::Storage { .. } => Code::Internal,
         }
@@ -132,7 +136,7 @@ impl PrepareError {
             | Self::SourceUnreachable { .. }
             | Self::SourceRefused { .. }
             | Self::SourceChanged { .. } => Some("image.source"),
-            Self::OutOfSpace { .. } | Self::Storage { .. } | Self::Lost => None,
+            Self::OutOfSpace { .. } | Self::Storage { .. } | Self::Peer { .. } | Self::Lost => None,
         }
     }
 
@@ -155,6 +159,7 @@ impl PrepareError {
             Self::ChecksumMissing { .. }
             | Self::OutOfSpace { .. }
             | Self::Storage { .. }
+            | Self::Peer { .. }
             | Self::Lost => String::new(),
         }
     }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
+use bessemer_proto::v1::image_replica_service_server::ImageReplicaServiceServer;
 use bessemer_proto::v1::image_service_server::ImageServiceServer;
+use bessemer_runtime::monitor;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +15,8 @@ use tonic::transport::server::TcpIncoming;
 use crate::cache::Shared;
 use crate::config::{Config, InvalidConfig};
 use crate::fetch::Origins;
+use crate::metrics;
+use crate::replicas::Replicas;
 use crate::serve::{Images, router};
 
 /// Why a cache does not start or ended badly.
@@ -21,11 +25,13 @@ use crate::serve::{Images, router};
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] InvalidConfig),
+    #[error(transparent)]
+    Metrics(#[from] monitor::ListenError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot use data directory `{}`", data_dir.display())]
     DataDir { data_dir: std::path::PathBuf, source: std::io::Error },
-    #[error("the configuration's [http] cannot be used")]
+    #[error("the configuration's [http] or peers cannot be used")]
     Http { source: std::io::Error },
     #[error("the {server} server failed")]
     Serve { server: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
@@ -36,6 +42,7 @@ pub enum StartError {
 pub struct Handle {
     grpc_address: SocketAddr,
     http_address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     base_url: String,
     servers: JoinHandle<Result<(), StartError>>,
 }
@@ -49,6 +56,11 @@ impl Handle {
     /// Where the HTTP service listens.
     pub fn http_address(&self) -> SocketAddr {
         self.http_address
+    }
+
+    /// Where metrics and health are served, if they are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// The URL that images are advertised under.
@@ -69,19 +81,23 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, St
     config.validate()?;
     let grpc = listen(config.grpc_listen).await?;
     let http = listen(config.http_listen).await?;
+    let monitoring = monitor::listen(config.metrics_listen).await?;
+    let metrics_address = monitoring.as_ref().map(|(_, address)| *address);
     let (grpc_address, http_address) = (address(&grpc, &config)?, address(&http, &config)?);
     let base_url = match &config.advertised_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{http_address}"),
     };
     let origins = Origins::new(&config.http).map_err(|source| StartError::Http { source })?;
+    let replicas = Replicas::new(&config.peers, config.copies)
+        .map_err(|source| StartError::Http { source })?;
     let data_dir = config.data_dir.clone();
     let (opened_url, opened_stop) = (base_url.clone(), stop.clone());
-    let shared =
-        tokio::task::spawn_blocking(move || Shared::open(config, opened_url, origins, opened_stop))
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-            .map_err(|source| StartError::DataDir { data_dir, source })?;
+    let open = move || Shared::open(config, opened_url, origins, replicas, opened_stop);
+    let shared = tokio::task::spawn_blocking(open)
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        .map_err(|source| StartError::DataDir { data_dir, source })?;
     tracing::info!(grpc = %grpc_address, http = %http_address, base_url, "image cache started");
     let servers = tokio::spawn(async move {
         // A server that fails takes the other one with it.
@@ -89,13 +105,14 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, St
         let _stop_on_return = stop_all.clone().drop_guard();
         let served = tokio::try_join!(
             serve_grpc(grpc, Arc::clone(&shared), stop_all.clone()),
-            serve_http(http, Arc::clone(&shared), stop_all),
+            serve_http(http, Arc::clone(&shared), stop_all.clone()),
+            serve_metrics(monitoring, Arc::clone(&shared), stop_all),
         );
         stop.cancel();
         shared.close().await;
         served.map(|_| ())
     });
-    Ok(Handle { grpc_address, http_address, base_url, servers })
+    Ok(Handle { grpc_address, http_address, metrics_address, base_url, servers })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -119,9 +136,24 @@ async fn serve_grpc(
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tonic::transport::Server::builder()
         .add_service(health_service)
+        .add_service(ImageReplicaServiceServer::new(Images(Arc::clone(&shared))))
         .add_service(ImageServiceServer::new(Images(shared)))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     server.await.map_err(|error| StartError::Serve { server: "gRPC", source: error.into() })
+}
+
+async fn serve_metrics(
+    listener: Option<(TcpListener, SocketAddr)>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) -> Result<(), StartError> {
+    let Some((listener, _)) = listener else { return Ok(()) };
+    tokio::select! {
+        served = monitor::serve(listener, metrics::monitor(&shared)) => {
+            served.map_err(|error| StartError::Serve { server: "metrics", source: error.into() })
+        }
+        () = stop.cancelled() => Ok(()),
+    }
 }
 
 async fn serve_http(

@@ -100,7 +100,7 @@ async fn leader(cluster: &mut Cluster, rounds: usize) -> anyhow::Result<Vec<f64>
 async fn start_deployments(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
     let image = PartitionedImage::build(cluster.home(), 96, 40)?;
     let deployment = deployment_of(&image.qcow2, &digest_of_file(&image.qcow2)?);
-    cluster.proxy.limit_bytes_per_second(SLOW_BYTES_PER_SECOND);
+    cluster.caches[0].proxy.limit_bytes_per_second(SLOW_BYTES_PER_SECOND);
     for number in 0..count {
         let name = format!("busy-{number}");
         cluster.available_node(&name, image.raw_bytes).await?;

@@ -8,7 +8,9 @@ mod ledger;
 mod origin;
 mod prepare;
 mod report;
+mod swarm;
 
+use bessemer_testkit::enter_own_network;
 use clap::{Parser, Subcommand};
 
 /// As the API has it: some benches run a member of its cluster.
@@ -32,6 +34,8 @@ enum Bench {
     Failover(failover::Arguments),
     /// A fleet's life, by its size: enrolled, made available, deployed.
     Fleet(fleet::Arguments),
+    /// Many machines that read one image from two caches at once, one of which is lost in the middle.
+    Swarm(swarm::Arguments),
     /// Committed writes per second, against etcd.
     Ledger(ledger::Arguments),
     /// One member of the cluster that `ledger` measures.
@@ -39,13 +43,21 @@ enum Bench {
     LedgerMember(ledger::MemberArguments),
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Arguments::parse().bench {
+fn main() -> anyhow::Result<()> {
+    let bench = Arguments::parse().bench;
+    if matches!(bench, Bench::Swarm(_)) {
+        enter_own_network()?;
+    }
+    tokio::runtime::Runtime::new()?.block_on(measure(bench))
+}
+
+async fn measure(bench: Bench) -> anyhow::Result<()> {
+    match bench {
         Bench::Prepare(arguments) => prepare::run(arguments).await,
         Bench::Agent(arguments) => agent::run(arguments).await,
         Bench::Failover(arguments) => failover::run(arguments).await,
         Bench::Fleet(arguments) => fleet::run(arguments).await,
+        Bench::Swarm(arguments) => swarm::run(arguments).await,
         Bench::Ledger(arguments) => ledger::run(arguments).await,
         Bench::LedgerMember(arguments) => ledger::run_member(arguments).await,
     }

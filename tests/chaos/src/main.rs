@@ -10,7 +10,9 @@ mod registers;
 use std::time::Duration;
 
 use anyhow::Context;
-use bessemer_testkit::{Cluster, Options, PartitionedImage, digest_of_file};
+use bessemer_testkit::{
+    Cluster, Network, Options, PartitionedImage, digest_of_file, enter_own_network,
+};
 use clap::Parser;
 use tokio::time::Instant;
 
@@ -47,14 +49,22 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(600);
 /// Conductors: one may be down, and one more paused.
 const CONDUCTORS: usize = 3;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if arguments.faults == Kind::Network {
+        enter_own_network()?;
+    }
+    tokio::runtime::Runtime::new()?.block_on(chaos(&arguments))
+}
+
+async fn chaos(arguments: &Arguments) -> anyhow::Result<()> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
-    let options = Options { members: 3, conductors: CONDUCTORS, nats: true, ..Options::default() };
+    let network =
+        if arguments.faults == Kind::Network { Network::Hosts } else { Network::Loopback };
+    let options = Options { conductors: CONDUCTORS, caches: 2, network, ..Options::default() };
     let mut cluster = Cluster::start(&options).await?;
-    let outcome = run(&arguments, seed, &mut cluster).await;
+    let outcome = run(arguments, seed, &mut cluster).await;
     outcome.with_context(|| cluster.last_words())
 }
 

@@ -31,7 +31,7 @@ impl Site {
         let options = Options {
             conductors: 2,
             nats: false,
-            agents_reach: GUESTS_LOOPBACK.to_owned(),
+            agents_reach: Some(GUESTS_LOOPBACK.to_owned()),
             ..Options::default()
         };
         let cluster = Cluster::start(&options).await?;

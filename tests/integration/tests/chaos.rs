@@ -25,3 +25,10 @@ fn deployments_survive_whatever_is_killed() {
 fn deployments_do_not_notice_a_rolling_restart() {
     chaos(&["--nodes", "8", "--seconds", "5", "--faults", "rolling"]);
 }
+
+/// Every process on a host of its own, in a network namespace; takes root.
+#[test]
+fn deployments_survive_whatever_is_cut_off() {
+    let arguments = ["--nodes", "8", "--seconds", "40", "--every-seconds", "3"];
+    chaos(&[&arguments[..], &["--faults", "network"]].concat());
+}

@@ -19,7 +19,6 @@ const MUST_NOT: &[(&str, &[&str])] = &[
             "openraft",
             "prost",
             "rand",
-            "raft-log",
             "reqwest",
             "sled",
             "tokio",
@@ -32,6 +31,7 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("bessemer-ledger", &["bessemer-wire", "async-nats"]),
     ("bessemer-wire", &["bessemer-ledger", "openraft", "sled", "async-nats", "tokio"]),
     ("bessemer-hardware", &["bessemer-agent", "bessemer-conductor", "prost", "tonic"]),
+    ("bessemer-process", &["bessemer-*"]),
     ("bessemer-runtime", &["bessemer-*"]),
     ("bessemer-client", &["bessemer-ledger", "bessemer-domain", "openraft", "sled"]),
     ("bessemer-agent", &SERVICES),
@@ -47,7 +47,6 @@ const SERVICES: [&str; 4] =
 /// Crates that only one of ours may name.
 const ONLY: &[(&str, &str)] = &[
     ("openraft", "bessemer-ledger"),
-    ("raft-log", "bessemer-ledger"),
     ("sled", "bessemer-ledger"),
     ("bessemer-ledger", "bessemer-api"),
 ];

@@ -20,6 +20,7 @@ struct Dev {
     child: Child,
     out: Lines<BufReader<ChildStdout>>,
     api: String,
+    dashboard: String,
 }
 
 impl Dev {
@@ -33,8 +34,9 @@ impl Dev {
             .spawn()
             .unwrap();
         let out = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut dev = Self { child, out, api: String::new() };
+        let mut dev = Self { child, out, api: String::new(), dashboard: String::new() };
         dev.api = dev.until("  api ").await;
+        dev.dashboard = dev.until("  dashboard ").await;
         dev
     }
 
@@ -179,4 +181,52 @@ async fn exit_codes_tell_refusals_from_timeouts_and_silence() {
     dev.interrupt().await;
     let output = bessemer(&api, "node list").await;
     assert_eq!(output.status.code(), Some(4), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_machine_is_deployed_from_the_dashboard_and_followed_until_it_is_active() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--listen", "127.0.0.1:0", "--dashboard", "127.0.0.1:0", "--machines", "1"];
+    let dev = Dev::start(&arguments, data.path()).await;
+    let image = data.path().join("disk.raw");
+    let content: Vec<u8> = (0..1_u32 << 20).map(|at| (at % 251) as u8).collect();
+    std::fs::write(&image, &content).unwrap();
+    for verb in ["manage", "provide"] {
+        let output = dev.bessemer(&format!("node {verb} machine-1 --wait --timeout 50s")).await;
+        assert!(output.status.success(), "{output:?}");
+    }
+    let redirect = reqwest::redirect::Policy::none();
+    let browser = reqwest::Client::builder().redirect(redirect).build().unwrap();
+    let live = format!("{}/nodes/machine-1/live", dev.dashboard);
+    let mut live = browser.get(live).send().await.unwrap();
+    let form = format!("{}/nodes/machine-1/deploy", dev.dashboard);
+    let page = browser.get(&form).send().await.unwrap().text().await.unwrap();
+    let command = page.split("name=\"command_id\" value=\"").nth(1).unwrap();
+    let command = command.split('"').next().unwrap();
+    let source = format!("file://{}", image.display()).replace(':', "%3A").replace('/', "%2F");
+    let answer = browser
+        .post(&form)
+        .header("origin", &dev.dashboard)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("command_id={command}&image={source}"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 303, "{}", answer.text().await.unwrap());
+    let following = async {
+        let mut heard = String::new();
+        while !heard.contains("deploying → active (done)") {
+            heard.push_str(&String::from_utf8_lossy(&live.chunk().await.unwrap().unwrap()));
+        }
+        heard
+    };
+    let heard = tokio::time::timeout(LIMIT, following).await.unwrap();
+    assert!(heard.contains("deploy.write_image"), "{heard}");
+    let history = dev.json("node history machine-1").await;
+    let asked = history.as_array().unwrap().iter();
+    let asked = asked.filter(|event| event["type"] == "node.deployment_requested");
+    let actors: Vec<_> = asked.map(|event| event["actor"].as_str().unwrap()).collect();
+    assert_eq!(actors, ["dashboard/127.0.0.1"]);
+    dev.interrupt().await;
 }

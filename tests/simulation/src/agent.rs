@@ -26,6 +26,8 @@ pub(crate) enum Task {
     Write(Image),
     Erase,
     Sync,
+    /// A step of the operator's.
+    Plugin,
 }
 
 /// What an agent says of a task.
@@ -251,7 +253,14 @@ impl World {
                 self.flush(index).await;
                 Ok(())
             }
+            Task::Plugin => self.operators_step(stop).await,
         }
+    }
+
+    /// What an operator's plug-in does is nothing to the disk here; it takes its time, and may be stopped.
+    async fn operators_step(&self, stop: &Watch<bool>) -> Result<(), Cancelled> {
+        self.exec.pause(20..=4_000).await;
+        if *stop.get() { Err(Cancelled) } else { Ok(()) }
     }
 
     /// Removes old partition tables, in the agent's order.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::ids::{CommandId, NodeId};
 use bessemer_domain::node::{
-    DeploymentSpec, ImageDownloadSource, Node, NodeSpec, PowerTarget, ProvisionState, Step,
+    DeploymentSpec, ImageDownloadSource, Node, NodeSpec, PowerTarget, ProvisionState,
+    RequestedStep, Step,
 };
 use bessemer_domain::{CommandBody, Outcome};
 use futures::FutureExt;
@@ -24,6 +25,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
 /// Share of images that turn out to be corrupt, in percent.
 const CORRUPT_PERCENT: u32 = 15;
+
+/// Share of deployments with a step of the operator's, in percent.
+const PLUGIN_STEP_PERCENT: u32 = 30;
 
 /// Which users have what they want.
 #[derive(Debug, Default)]
@@ -165,7 +169,16 @@ impl World {
     }
 
     fn any_deployment(&self) -> Box<DeploymentSpec> {
-        Box::new(deployment(self.any_image()))
+        let mut spec = deployment(self.any_image());
+        if self.exec.chance(PLUGIN_STEP_PERCENT) {
+            spec.deploy_steps = vec![RequestedStep {
+                step: "flash_nic".to_owned(),
+                args: Default::default(),
+                priority: [45, 65, 90][self.exec.below(3)],
+                limit_seconds: None,
+            }];
+        }
+        Box::new(spec)
     }
 
     /// Asks until the node holds what is wanted, or failed because what is wanted cannot be had.
@@ -234,11 +247,13 @@ fn provision(node: NodeId, verb: ProvisionVerb) -> CommandBody {
 
 fn deployment(image: Option<Image>) -> DeploymentSpec {
     DeploymentSpec {
-        image: image_spec(image),
+        image: Some(image_spec(image)),
         deploy_interface: Default::default(),
         image_download_source: ImageDownloadSource::Local,
         config_drive: None,
         root_device: Default::default(),
         partitions: None,
+        deploy_steps: Vec::new(),
+        boot_iso: None,
     }
 }

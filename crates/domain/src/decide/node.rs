@@ -123,7 +123,8 @@ fn check_name(state: &State, id: NodeId, name: Option<&NodeName>) -> Result<(), 
     }
 }
 
-/// The hardware type must be one that some conductor of the group has, or nothing could ever drive the node.
+/// The hardware type must be one that some conductor of the group has, or nothing could ever drive the node, and must
+/// have the deploy interface.
 fn check_spec(state: &State, spec: &NodeSpec) -> Result<(), Rejection> {
     let known: BTreeSet<_> = state
         .conductors()
@@ -131,7 +132,8 @@ fn check_spec(state: &State, spec: &NodeSpec) -> Result<(), Rejection> {
         .flat_map(|conductor| conductor.registration.hardware_types.iter())
         .collect();
     if known.contains(&spec.driver) {
-        return Ok(());
+        let chosen = spec.deploy_interface();
+        return Ok(chosen.check_supported_by(&spec.driver).map_err(|it| it.under("spec"))?);
     }
     Err(Rejection::NoConductor {
         group: spec.conductor_group.clone(),

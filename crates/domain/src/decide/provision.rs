@@ -5,7 +5,7 @@ use crate::command::ProvisionVerb;
 use crate::event::{Event, Subject};
 use crate::node::{
     Deployment, DeploymentSpec, Node, POWER_CHANGE_LIMIT, Plan, PowerTarget, ProvisionState, Step,
-    Trigger, Verb,
+    Trigger, Verb, check_clean_steps,
 };
 use crate::{Command, Invalid, Rejection, State};
 
@@ -38,7 +38,7 @@ pub(super) fn decide(
         ProvisionVerb::Adopt(spec) => {
             refuse_in_maintenance(node, name)?;
             vec![
-                requested(state, command, spec)?,
+                requested(state, command, node, spec)?,
                 change(node, name, to),
                 started(Plan::adopt(command.id)),
             ]
@@ -70,7 +70,7 @@ pub(super) fn decide(
             let mut events = aborted(node, name);
             events.push(change(node, name, to));
             // What runs on the machine must not go on without its plan.
-            if node.expects_agent() {
+            if node.current_step().is_some_and(|(plan, ..)| plan.occupies_machine()) {
                 events.push(power_off(state));
             }
             events
@@ -119,13 +119,16 @@ fn clean(
     if steps.is_empty() {
         return Err(Invalid::new("clean_steps", "", "is required: at least one step").into());
     }
+    let plan = Plan::clean_manually(command.id, steps);
+    let plugin_steps: Vec<_> = plan.plugin_steps().cloned().collect();
+    check_clean_steps("plugin_steps", &plugin_steps)?;
     let change = Event::ProvisionStateChanged {
         from: node.provision.state,
         to,
         trigger: Trigger::Verb(Verb::Clean),
         target: Some(ProvisionState::Manageable),
     };
-    Ok(vec![change, started(Plan::clean_manually(command.id, steps))])
+    Ok(vec![change, started(plan)])
 }
 
 fn deploy(
@@ -137,7 +140,7 @@ fn deploy(
 ) -> Result<Vec<Event>, Rejection> {
     refuse_in_maintenance(node, verb)?;
     Ok(vec![
-        requested(state, command, spec)?,
+        requested(state, command, node, spec)?,
         change(node, verb, ProvisionState::Deploying),
         started(Plan::deploy(command.id, spec)),
     ])
@@ -155,8 +158,15 @@ fn refuse_in_maintenance(node: &Node, verb: Verb) -> Result<(), Rejection> {
 }
 
 /// The node holds this deployment from now on.
-fn requested(state: &State, command: &Command, spec: &DeploymentSpec) -> Result<Event, Rejection> {
-    spec.check().map_err(|invalid| invalid.under("deployment"))?;
+fn requested(
+    state: &State,
+    command: &Command,
+    node: &Node,
+    spec: &DeploymentSpec,
+) -> Result<Event, Rejection> {
+    spec.check()
+        .and_then(|()| spec.deploy_interface.check_supported_by(&node.spec.driver))
+        .map_err(|invalid| invalid.under("deployment"))?;
     let deployment = Deployment {
         id: command.id,
         spec: spec.clone(),

@@ -44,7 +44,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn started(&self, state: &State) -> Vec<Event> {
-        let step = self.step.step;
+        let step = &self.step.step;
         let (attempt, until) = match self.step.status {
             StepStatus::Running { attempt, until, .. } => (attempt + 1, until),
             StepStatus::Pending | StepStatus::Done { .. } | StepStatus::Failed { .. } => {
@@ -114,7 +114,7 @@ impl Place<'_> {
         }];
         events.extend(self.moved(Trigger::Fail));
         // A machine that was touched is not left running half a deployment.
-        if self.plan.uses_agent() && self.step.step != Step::PrepareImage {
+        if self.plan.occupies_machine() && self.step.step != Step::PrepareImage {
             events.push(power_off(state));
         }
         events
@@ -159,7 +159,8 @@ fn recorded(result: &StepResult) -> StepResult {
         | StepResult::Image(_)
         | StepResult::Written(_)
         | StepResult::Erased(_)
-        | StepResult::ErasedDevices(_) => result.clone(),
+        | StepResult::ErasedDevices(_)
+        | StepResult::Plugin(_) => result.clone(),
     }
 }
 

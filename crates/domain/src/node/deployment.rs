@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::partitions::PartitionLayout;
 use super::spec::JsonMap;
+use super::{DeployInterface, RequestedStep};
 use crate::ids::CommandId;
 use crate::{Invalid, Timestamp};
 
@@ -35,8 +36,8 @@ pub struct Deployment {
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeploymentSpec {
-    /// What goes on the disk.
-    pub image: ImageSpec,
+    /// What goes on the disk; none where the operator's steps see to that.
+    pub image: Option<ImageSpec>,
     /// How.
     pub deploy_interface: DeployInterface,
     /// From where the agent reads it.
@@ -48,36 +49,12 @@ pub struct DeploymentSpec {
     /// Set when the image is one file system, of type `partition`: what else the disk is divided into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<PartitionLayout>,
-}
-
-/// How a deployment gets onto the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeployInterface {
-    /// The agent writes an image.
-    #[default]
-    Direct,
-}
-
-impl DeployInterface {
-    /// Its name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-        }
-    }
-}
-
-impl FromStr for DeployInterface {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "direct" => Ok(Self::Direct),
-            _ => Err(Invalid::new("deploy_interface", text, "is not supported; `direct` is")),
-        }
-    }
+    /// Steps of the agent's plug-ins, and what becomes of the interface's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deploy_steps: Vec<RequestedStep>,
+    /// URL of the ISO that the machine is to run from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_iso: Option<String>,
 }
 
 /// From where the agent reads the image.
@@ -340,14 +317,14 @@ fn check_source(source: &str) -> Result<String, Invalid> {
 }
 
 /// History keeps what it is told: a URL must not hold a password.
-fn refuse_password(field: &'static str, url: &str) -> Result<(), Invalid> {
+pub(super) fn refuse_password(field: &'static str, url: &str) -> Result<(), Invalid> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rsplit_once('@') {
         Some((user, host)) if user.contains(':') => Err(Invalid::new(
             field,
             host,
-            "holds a password, which history would keep; the image cache's [[http.credentials]] are the place for it",
+            "holds a password, which history would keep; [[http.credentials]] of the image cache are for images' passwords",
         )),
         Some(_) | None => Ok(()),
     }
@@ -421,51 +398,6 @@ fn digest(field: &str, algorithm: HashAlgorithm, value: &str) -> Result<ImageChe
     Ok(ImageChecksum::Digest { algorithm, value: value.to_ascii_lowercase() })
 }
 
-impl DeploymentSpec {
-    /// Checks what concerns several fields at once.
-    ///
-    /// # Errors
-    /// [`Invalid`] when `http` is asked for an image that the agent could not write as it arrives, or the config drive
-    /// is too large.
-    pub fn check(&self) -> Result<(), Invalid> {
-        if self.image_download_source == ImageDownloadSource::Http {
-            if self.image.disk_format != Some(DiskFormat::Raw) {
-                let format = self.image.disk_format.map_or("", DiskFormat::as_str);
-                return Err(Invalid::new(
-                    "image.disk_format",
-                    format,
-                    "must be `raw` with image_download_source `http`, where nothing converts the image; \
-                     use `local` for others",
-                ));
-            }
-            if !matches!(self.image.checksum, Some(ImageChecksum::Digest { .. })) {
-                return Err(Invalid::new(
-                    "image.checksum",
-                    "",
-                    "must be a digest with image_download_source `http`",
-                ));
-            }
-            if !self.image.source.starts_with("http") {
-                return Err(Invalid::new(
-                    "image.source",
-                    &self.image.source,
-                    "cannot be read by the agent; use image_download_source `local`",
-                ));
-            }
-        }
-        if let Some(drive) = &self.config_drive
-            && drive.size_bytes() > CONFIG_DRIVE_BYTES_MAX
-        {
-            return Err(Invalid::new(
-                "config_drive",
-                &format!("{} bytes", drive.size_bytes()),
-                format!("is larger than {CONFIG_DRIVE_BYTES_MAX} bytes"),
-            ));
-        }
-        Ok(())
-    }
-}
-
 /// First-boot configuration, in OpenStack's layout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfigDrive {
@@ -480,7 +412,7 @@ pub struct ConfigDrive {
 }
 
 impl ConfigDrive {
-    fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         let maps = [Some(&self.meta_data), self.network_data.as_ref(), self.vendor_data.as_ref()];
         let json: usize = maps
             .into_iter()

@@ -1,32 +1,41 @@
 //! The node aggregate: a machine, what was asked of it and where it stands.
 
+mod deploy_interface;
 mod deployment;
 mod inventory;
+mod offered_step;
 mod partitions;
 mod plan;
 mod power;
 mod provision_state;
+mod request;
+mod requested_step;
 mod spec;
+mod step;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::ids::{ConductorId, Incarnation, NodeId, NodeName, PlanId};
 
+pub use deploy_interface::DeployInterface;
 pub use deployment::{
-    CONFIG_DRIVE_BYTES_MAX, ConfigDrive, DeployInterface, Deployment, DeploymentSpec, DiskFormat,
-    HashAlgorithm, ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ImageType,
-    ResolvedImage, WriteReport,
+    CONFIG_DRIVE_BYTES_MAX, ConfigDrive, Deployment, DeploymentSpec, DiskFormat, HashAlgorithm,
+    ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ImageType, ResolvedImage,
+    WriteReport,
 };
 pub use inventory::{Disk, Inventory, NetworkInterface};
+pub use offered_step::{Argument, ArgumentType, NotOffered, OfferedStep, check_offered};
 pub use partitions::{Ephemeral, EphemeralFormat, PartitionInput, PartitionLayout};
-pub use plan::{
-    ErasedDevice, Plan, PlanKind, PlannedStep, Step, StepReport, StepResult, StepStatus,
-};
+pub use plan::{ErasedDevice, Plan, PlanKind, PlannedStep, StepReport, StepResult, StepStatus};
 pub(crate) use power::POWER_CHANGE_LIMIT;
 pub use power::{Power, PowerRequest, PowerState, PowerTarget};
 pub use provision_state::{ProvisionState, TRANSITIONS, Transition, Trigger, Verb};
+pub use requested_step::{
+    AGENT_PRIORITIES, REQUESTED_STEPS_MAX, RequestedStep, STEP_ARGS_BYTES_MAX, check_clean_steps,
+};
 pub use spec::{FieldChange, JsonMap, NodeSpec};
+pub use step::Step;
 
 /// A managed machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

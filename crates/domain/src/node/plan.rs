@@ -1,17 +1,15 @@
 //! Recorded plans: which steps a node goes through, and how far it is.
-//!
-//! Steps and priorities are Ironic's. A step is a name for work; how it is done is the conductor's business.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::deployment::{ImageDownloadSource, ResolvedImage, WriteReport};
 use super::inventory::Inventory;
 use super::power::PowerState;
-use super::{DeploymentSpec, PlanId};
-use crate::{Invalid, Timestamp};
+use super::step::{Step, own_steps};
+use super::{DeploymentSpec, JsonMap, PlanId, RequestedStep};
+use crate::Timestamp;
 
 /// Why the steps are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,163 +42,6 @@ impl fmt::Display for PlanKind {
             Self::Inspect => "inspect",
             Self::Adopt => "adopt",
         })
-    }
-}
-
-/// A step of a plan. Stored by name: never rename or reuse one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// Look at the power state with the credentials given.
-    VerifyPower,
-    /// Have the image cache prepare the image.
-    PrepareImage,
-    /// Boot the agent for a deployment (Ironic's `deploy.deploy`).
-    Deploy,
-    /// Boot the agent for cleaning.
-    PrepareCleaning,
-    /// Have the agent put the image on the disk.
-    WriteImage,
-    /// Have the agent add the config drive.
-    WriteConfigdrive,
-    /// Make the machine boot from its disk from now on.
-    PrepareInstanceBoot,
-    /// Have the agent flush the disks, then power off.
-    TearDownAgent,
-    /// Power on into the deployed system.
-    BootInstance,
-    /// Power off what the last user ran.
-    TearDown,
-    /// Have the agent erase partition tables and signatures.
-    EraseDevicesMetadata,
-    /// Have the agent overwrite the disks.
-    EraseDevices,
-    /// Have the agent flush the disks, then power off, after cleaning.
-    TearDownCleaning,
-    /// Boot the agent, which says what the machine is made of.
-    PrepareInspection,
-    /// Power off after an inspection.
-    TearDownInspection,
-}
-
-/// What a step is called, when it comes and how long it may take.
-struct StepFacts {
-    interface: &'static str,
-    name: &'static str,
-    priority: u32,
-    limit: Duration,
-    waits_for_agent: bool,
-}
-
-const fn minutes(minutes: u64) -> Duration {
-    Duration::from_secs(minutes * 60)
-}
-
-impl Step {
-    /// Limits: a BMC answers within a minute or not at all; an agent boots within Ironic's call-back timeout of 30
-    /// minutes; images move at 50 MB/s at the very least, so six hours are enough for a terabyte, and a disk of 20 TB is
-    /// overwritten in a day and a half.
-    const fn facts(self) -> StepFacts {
-        let (interface, name, priority, limit, waits_for_agent) = match self {
-            Self::VerifyPower => ("power", "verify", 0, minutes(1), false),
-            Self::PrepareImage => ("deploy", "prepare_image", 300, minutes(360), false),
-            Self::Deploy => ("deploy", "deploy", 100, minutes(30), true),
-            Self::PrepareCleaning => ("deploy", "prepare_cleaning", 300, minutes(30), true),
-            Self::WriteImage => ("deploy", "write_image", 80, minutes(360), true),
-            Self::WriteConfigdrive => ("deploy", "write_configdrive", 70, minutes(30), true),
-            Self::PrepareInstanceBoot => {
-                ("deploy", "prepare_instance_boot", 60, minutes(10), false)
-            }
-            Self::TearDownAgent => ("deploy", "tear_down_agent", 40, minutes(10), false),
-            Self::BootInstance => ("deploy", "boot_instance", 20, minutes(10), false),
-            Self::TearDown => ("deploy", "tear_down", 100, minutes(10), false),
-            Self::EraseDevicesMetadata => {
-                ("deploy", "erase_devices_metadata", 99, minutes(60), true)
-            }
-            Self::EraseDevices => ("deploy", "erase_devices", 10, minutes(72 * 60), true),
-            Self::TearDownCleaning => ("deploy", "tear_down_cleaning", 0, minutes(10), false),
-            Self::PrepareInspection => ("inspect", "prepare_inspection", 300, minutes(30), true),
-            Self::TearDownInspection => ("inspect", "tear_down_inspection", 0, minutes(10), false),
-        };
-        StepFacts { interface, name, priority, limit, waits_for_agent }
-    }
-
-    /// The hardware interface it belongs to.
-    #[must_use]
-    pub const fn interface(self) -> &'static str {
-        self.facts().interface
-    }
-
-    /// Its name within the interface.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        self.facts().name
-    }
-
-    /// Higher comes first.
-    #[must_use]
-    pub const fn priority(self) -> u32 {
-        self.facts().priority
-    }
-
-    /// How long it may take in all, over every conductor that drives it.
-    #[must_use]
-    pub const fn limit(self) -> Duration {
-        self.facts().limit
-    }
-
-    /// Whether the node is in a wait state while it runs.
-    #[must_use]
-    pub const fn waits_for_agent(self) -> bool {
-        self.facts().waits_for_agent
-    }
-
-    /// Whether it boots the agent.
-    #[must_use]
-    pub const fn boots_agent(self) -> bool {
-        matches!(self, Self::Deploy | Self::PrepareCleaning | Self::PrepareInspection)
-    }
-
-    /// The step of cleaning with this name, alone or behind its interface.
-    ///
-    /// # Errors
-    /// [`Invalid`] when an operator cannot ask for it.
-    pub fn clean_step(name: &str) -> Result<Self, Invalid> {
-        let known = [Self::EraseDevices, Self::EraseDevicesMetadata];
-        known.into_iter().find(|step| name == step.name() || name == step.to_string()).ok_or_else(
-            || {
-                let names = known.map(Self::name).join(", ");
-                Invalid::new("clean_steps", name, format!("is none of: {names}"))
-            },
-        )
-    }
-
-    /// What an operator is told the node waits for.
-    #[must_use]
-    pub const fn waits_for(self) -> &'static str {
-        match self {
-            Self::VerifyPower => "the BMC to tell the power state",
-            Self::PrepareImage => "the image cache to prepare the image",
-            Self::Deploy | Self::PrepareCleaning | Self::PrepareInspection => {
-                "the agent to boot and call back"
-            }
-            Self::WriteImage => "the agent to write the image",
-            Self::WriteConfigdrive => "the agent to write the config drive",
-            Self::PrepareInstanceBoot => "the BMC to set the boot device",
-            Self::TearDownAgent | Self::TearDownCleaning => {
-                "the agent to flush the disks and the BMC to power off"
-            }
-            Self::BootInstance => "the BMC to power on",
-            Self::TearDown | Self::TearDownInspection => "the BMC to power off",
-            Self::EraseDevicesMetadata => "the agent to erase the disks' metadata",
-            Self::EraseDevices => "the agent to overwrite the disks",
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.interface(), self.name())
     }
 }
 
@@ -246,8 +87,23 @@ pub enum StepStatus {
 pub struct PlannedStep {
     /// What is done.
     pub step: Step,
+    /// Where an operator has put it; unset leaves it where it belongs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
     /// How far it is.
     pub status: StepStatus,
+}
+
+impl PlannedStep {
+    const fn new(step: Step) -> Self {
+        Self { step, priority: None, status: StepStatus::Pending }
+    }
+
+    /// Higher comes first.
+    #[must_use]
+    pub fn priority(&self) -> u32 {
+        self.priority.unwrap_or_else(|| self.step.priority())
+    }
 }
 
 /// Steps in the order in which they are done.
@@ -262,10 +118,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn new(id: PlanId, kind: PlanKind, mut steps: Vec<Step>) -> Self {
+    fn new(id: PlanId, kind: PlanKind, steps: Vec<Step>) -> Self {
+        Self::sorted(id, kind, steps.into_iter().map(PlannedStep::new).collect())
+    }
+
+    /// Steps of one priority stay in the order in which they are given.
+    fn sorted(id: PlanId, kind: PlanKind, mut steps: Vec<PlannedStep>) -> Self {
         steps.sort_by_key(|step| std::cmp::Reverse(step.priority()));
-        let steps = steps.into_iter().map(|step| PlannedStep { step, status: StepStatus::Pending });
-        Self { id, kind, steps: steps.collect() }
+        Self { id, kind, steps }
     }
 
     /// Tries the machine's power control.
@@ -274,23 +134,30 @@ impl Plan {
         Self::new(id, PlanKind::Verify, vec![Step::VerifyPower])
     }
 
-    /// Puts a deployment on the machine with the `direct` deploy interface.
+    /// Puts a deployment on the machine: the steps of its deploy interface, with those of the operator among them.
     #[must_use]
     pub fn deploy(id: PlanId, spec: &DeploymentSpec) -> Self {
-        let mut steps = vec![
-            Step::Deploy,
-            Step::WriteImage,
-            Step::PrepareInstanceBoot,
-            Step::TearDownAgent,
-            Step::BootInstance,
-        ];
-        if spec.image_download_source == ImageDownloadSource::Local {
-            steps.push(Step::PrepareImage);
-        }
-        if spec.config_drive.is_some() {
-            steps.push(Step::WriteConfigdrive);
-        }
-        Self::new(id, PlanKind::Deploy, steps)
+        let own = own_steps(spec.deploy_interface);
+        let is_out = |step: &Step| spec.request_for(step).is_some_and(|it| it.priority == 0);
+        // Prepared for nobody it would be in vain.
+        let prepares = spec.image.is_some()
+            && spec.image_download_source == ImageDownloadSource::Local
+            && ![Step::WriteImage, Step::RunPlaybook].iter().any(is_out);
+        let is_needed = |step: &Step| {
+            (*step != Step::PrepareImage || prepares)
+                && (*step != Step::WriteConfigdrive || spec.config_drive.is_some())
+        };
+        let mut steps: Vec<_> = own
+            .iter()
+            .filter(|step| is_needed(step) && !is_out(step))
+            .map(|step| PlannedStep {
+                priority: spec.request_for(step).map(|it| it.priority),
+                ..PlannedStep::new(step.clone())
+            })
+            .collect();
+        let plugins = spec.plugin_steps(own).map(|step| Step::Plugin(Box::new(step.clone())));
+        steps.extend(plugins.map(PlannedStep::new));
+        Self::sorted(id, PlanKind::Deploy, steps)
     }
 
     /// Stops what the last user ran.
@@ -340,9 +207,20 @@ impl Plan {
         Some(next)
     }
 
+    /// The steps that plug-ins of the agent do.
+    pub fn plugin_steps(&self) -> impl Iterator<Item = &RequestedStep> {
+        self.steps.iter().filter_map(|planned| planned.step.requested())
+    }
+
     /// Whether an agent runs on the machine during the plan.
     #[must_use]
     pub fn uses_agent(&self) -> bool {
+        self.steps.iter().any(|planned| planned.step.boots_agent())
+    }
+
+    /// Whether the machine is not its user's during the plan: it is switched off when the plan ends before its time.
+    #[must_use]
+    pub const fn occupies_machine(&self) -> bool {
         match self.kind {
             PlanKind::Deploy | PlanKind::Clean | PlanKind::ManualClean | PlanKind::Inspect => true,
             PlanKind::Verify | PlanKind::Undeploy | PlanKind::Adopt => false,
@@ -385,6 +263,8 @@ pub enum StepResult {
     Erased(Vec<String>),
     /// The content of these devices is gone.
     ErasedDevices(Vec<ErasedDevice>),
+    /// A plug-in of the agent did its step, and had this to say.
+    Plugin(JsonMap),
 }
 
 /// A device whose content is gone, and how that is known.

@@ -22,8 +22,9 @@ pub struct NodeSpec {
     pub resource_class: String,
     /// Only conductors of this group drive it.
     pub conductor_group: String,
-    /// The default of its deployments.
-    pub deploy_interface: DeployInterface,
+    /// The default of its deployments; unset is that of the hardware type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploy_interface: Option<DeployInterface>,
     /// Whether it is cleaned on its way to `available`; unset means yes.
     pub automated_clean: Option<bool>,
     /// In the caller's words.
@@ -32,6 +33,14 @@ pub struct NodeSpec {
     pub owner: String,
     /// Free for the caller.
     pub extra: JsonMap,
+}
+
+impl NodeSpec {
+    /// The deploy interface of deployments that choose none.
+    #[must_use]
+    pub fn deploy_interface(&self) -> DeployInterface {
+        self.deploy_interface.unwrap_or_else(|| DeployInterface::default_of(&self.driver))
+    }
 }
 
 /// One change to the caller's part. Changes of different fields and keys never undo one another.
@@ -54,8 +63,8 @@ pub enum FieldChange {
     ResourceClass(String),
     /// Conductor group.
     ConductorGroup(String),
-    /// Default deploy interface.
-    DeployInterface(DeployInterface),
+    /// Default deploy interface; `None` leaves it to the hardware type.
+    DeployInterface(Option<DeployInterface>),
     /// Whether it is cleaned.
     AutomatedClean(Option<bool>),
     /// Description.

@@ -168,7 +168,7 @@ fn a_cleaning_that_was_asked_for_does_its_steps_and_offers_nothing() {
     world.verb(ProvisionVerb::Clean(steps)).unwrap();
     assert_eq!(world.node().provision.target, Some(ProvisionState::Manageable));
     let planned: Vec<Step> =
-        world.node().plan.as_ref().unwrap().steps.iter().map(|it| it.step).collect();
+        world.node().plan.as_ref().unwrap().steps.iter().map(|it| it.step.clone()).collect();
     let expected = [
         Step::PrepareCleaning,
         Step::EraseDevicesMetadata,
@@ -213,7 +213,7 @@ fn abort_stops_every_working_state() {
     ] {
         let mut world = available();
         deploy(&mut world);
-        world.begin(step);
+        world.begin(step.clone());
         assert_eq!(world.node().provision.state, state);
         world.verb(ProvisionVerb::Abort).unwrap();
         assert_eq!(world.node().provision.state, ProvisionState::DeployFailed);

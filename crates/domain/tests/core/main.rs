@@ -4,6 +4,7 @@
 
 mod frozen;
 mod lifecycle;
+mod plans;
 mod provision_table;
 mod random_walks;
 mod world;

@@ -1,6 +1,6 @@
 //! Random lives: whatever is sent, in whatever order, the node keeps its invariants and history stays whole.
 
-use crate::world::{World, deployment, node_id};
+use crate::world::{World, custom_agent, deployment, node_id, plugin_step, ramdisk};
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::effects::waiting_on;
 use bessemer_domain::ids::{ConductorId, Incarnation};
@@ -24,7 +24,7 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
-        4 => (0_u8..9).prop_map(Move::Verb),
+        4 => (0_u8..11).prop_map(Move::Verb),
         8 => Just(Move::Work),
         2 => Just(Move::BeginStep),
         1 => Just(Move::FailStep),
@@ -46,7 +46,9 @@ fn verb(number: u8) -> ProvisionVerb {
         4 => ProvisionVerb::Undeploy,
         5 => ProvisionVerb::Inspect,
         6 => ProvisionVerb::Adopt(Box::new(deployment())),
-        7 => ProvisionVerb::Clean(vec![Step::EraseDevices]),
+        7 => ProvisionVerb::Clean(vec![Step::EraseDevices, plugin_step("burn_in", 50)]),
+        8 => ProvisionVerb::Deploy(Box::new(custom_agent())),
+        9 => ProvisionVerb::Rebuild(Some(Box::new(ramdisk()))),
         _ => ProvisionVerb::Abort,
     }
 }

@@ -7,8 +7,9 @@ use bessemer_domain::conductor::Registration;
 use bessemer_domain::effects::{Effect, effect};
 use bessemer_domain::ids::{ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName};
 use bessemer_domain::node::{
-    DeploymentSpec, DiskFormat, ImageDownloadSource, ImageInput, ImageSpec, Inventory, Node,
-    NodeSpec, PowerState, ResolvedImage, Step, StepReport, StepResult, WriteReport,
+    DeployInterface, DeploymentSpec, DiskFormat, ImageDownloadSource, ImageInput, ImageSpec,
+    Inventory, Node, NodeSpec, PowerState, RequestedStep, ResolvedImage, Step, StepReport,
+    StepResult, WriteReport,
 };
 use bessemer_domain::{Command, CommandBody, Event, Outcome, SealedEvent, State, Timestamp};
 use uuid::Uuid;
@@ -163,20 +164,56 @@ pub(crate) fn deployment() -> DeploymentSpec {
         ..ImageInput::default()
     };
     DeploymentSpec {
-        image: ImageSpec::try_new(&image).unwrap(),
+        image: Some(ImageSpec::try_new(&image).unwrap()),
         deploy_interface: Default::default(),
         image_download_source: ImageDownloadSource::Local,
         config_drive: None,
         root_device: Default::default(),
         partitions: None,
+        deploy_steps: Vec::new(),
+        boot_iso: None,
     }
 }
 
 pub(crate) fn raw_over_http() -> DeploymentSpec {
     let mut spec = deployment();
-    spec.image.disk_format = Some(DiskFormat::Raw);
+    spec.image.as_mut().unwrap().disk_format = Some(DiskFormat::Raw);
     spec.image_download_source = ImageDownloadSource::Http;
     spec
+}
+
+/// What an operator asks of a plug-in.
+pub(crate) fn requested(step: &str, priority: u32) -> RequestedStep {
+    RequestedStep {
+        step: step.to_owned(),
+        args: serde_json::Map::new(),
+        priority,
+        limit_seconds: None,
+    }
+}
+
+pub(crate) fn plugin_step(step: &str, priority: u32) -> Step {
+    Step::Plugin(Box::new(requested(step, priority)))
+}
+
+/// A deployment that the operator's steps do.
+pub(crate) fn custom_agent() -> DeploymentSpec {
+    DeploymentSpec {
+        image: None,
+        deploy_interface: DeployInterface::CustomAgent,
+        deploy_steps: vec![requested("write_raw", 80), requested("burn_in", 95)],
+        ..deployment()
+    }
+}
+
+/// A deployment that boots an ISO.
+pub(crate) fn ramdisk() -> DeploymentSpec {
+    DeploymentSpec {
+        image: None,
+        deploy_interface: DeployInterface::Ramdisk,
+        boot_iso: Some("http://images/live.iso".to_owned()),
+        ..deployment()
+    }
 }
 
 pub(crate) fn resolved(raw_size_bytes: u64) -> ResolvedImage {
@@ -198,7 +235,7 @@ pub(crate) fn result_of(step: Step) -> StepResult {
         | Step::TearDownAgent
         | Step::TearDownCleaning
         | Step::TearDownInspection => StepResult::Power(PowerState::Off),
-        Step::BootInstance => StepResult::Power(PowerState::On),
+        Step::BootInstance | Step::BootRamdisk => StepResult::Power(PowerState::On),
         Step::PrepareImage => StepResult::Image(resolved(1 << 30)),
         Step::Deploy | Step::PrepareCleaning | Step::PrepareInspection => {
             StepResult::Agent(inventory(4 << 30))
@@ -215,7 +252,8 @@ pub(crate) fn result_of(step: Step) -> StepResult {
         }),
         Step::EraseDevicesMetadata => StepResult::Erased(vec!["/dev/sda".to_owned()]),
         Step::EraseDevices => StepResult::ErasedDevices(Vec::new()),
-        Step::WriteConfigdrive | Step::PrepareInstanceBoot => StepResult::Done,
+        Step::RunPlaybook | Step::WriteConfigdrive | Step::PrepareInstanceBoot => StepResult::Done,
+        Step::Plugin(_) => StepResult::Plugin(Default::default()),
     }
 }
 

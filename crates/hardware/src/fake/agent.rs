@@ -29,6 +29,8 @@ pub struct AgentBoot {
     pub disk: PathBuf,
     /// The machine's memory: gone when the power goes.
     pub state_dir: PathBuf,
+    /// Where its plug-ins are, if not where they usually are.
+    pub steps_dir: Option<PathBuf>,
 }
 
 /// What starts and stops agents.
@@ -127,6 +129,9 @@ fn spawn(program: &Path, machine: &Path, boot: &AgentBoot) -> Result<(), Hardwar
         command.arg("--mac").arg(address);
     }
     command.arg("--disk").arg(&boot.disk).arg("--state-dir").arg(&boot.state_dir);
+    if let Some(steps_dir) = &boot.steps_dir {
+        command.arg("--steps-dir").arg(steps_dir);
+    }
     // A group of its own: a signal meant for the conductor's must not reach the machine.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let agent = command.spawn().map_err(io("start", program))?;
@@ -166,7 +171,8 @@ async fn kill(boot: &AgentBoot) -> Result<(), HardwareError> {
     }
 }
 
-/// The processes that were started with this machine's memory as state directory. Told by their command line, which is
+/// The processes that were started with this machine's memory as state directory, and those of the agent's plug-ins: a
+/// machine without power runs nothing. Told by their command line, which is
 /// there before `spawn` returns: a list of our own would miss one if this process died while it wrote it.
 fn agents_of(boot: &AgentBoot) -> Result<Vec<Pid>, HardwareError> {
     let proc = Path::new("/proc");
@@ -178,11 +184,20 @@ fn agents_of(boot: &AgentBoot) -> Result<Vec<Pid>, HardwareError> {
         // A process that ended meanwhile has no command line.
         let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
         let words: Vec<_> = line.split(|byte| *byte == 0).collect();
-        if words.windows(2).any(|pair| pair[0] == b"--state-dir" && pair[1] == state_dir) {
+        let is_agent = words.windows(2).any(|it| it[0] == b"--state-dir" && it[1] == state_dir);
+        if is_agent || is_started_by_agent(&entry.path(), state_dir) {
             agents.push(pid);
         }
     }
     Ok(agents)
+}
+
+/// Whether a process is of a plug-in of the machine's agent, which tells those where its memory is.
+fn is_started_by_agent(process: &Path, state_dir: &[u8]) -> bool {
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    environment
+        .split(|byte| *byte == 0)
+        .any(|it| it.strip_prefix(b"BESSEMER_AGENT_STATE_DIR=") == Some(state_dir))
 }
 
 #[cfg(test)]
@@ -200,6 +215,7 @@ mod tests {
             mac_addresses: Vec::new(),
             disk: home.path().join("disk"),
             state_dir: home.path().join("memory"),
+            steps_dir: None,
         };
         let runner = AgentRunner::Program(program);
         runner.start(home.path(), boot.clone()).unwrap();

@@ -29,6 +29,8 @@ pub struct Fake {
     pub runner: AgentRunner,
     /// Where the agents look up their node.
     pub api_urls: Vec<String>,
+    /// Where the agents find their plug-ins, if not where they usually are.
+    pub steps_dir: Option<PathBuf>,
 }
 
 /// A simulated machine.
@@ -108,6 +110,7 @@ impl Machine {
     fn choose_boot_device(&self, device: BootDevice) -> Result<(), HardwareError> {
         self.assemble()?;
         self.record("orders.log", &format!("{}: boot device {device:?}", self.caller))?;
+        self.write("config_drive", "")?;
         self.write(
             "boot_device",
             match device {
@@ -115,6 +118,14 @@ impl Machine {
                 BootDevice::Disk => "disk",
             },
         )
+    }
+
+    /// An ISO of somebody's: it is not fetched, only that it would be booted is told.
+    fn choose_boot_iso(&self, iso: &str, config_drive: Option<&str>) -> Result<(), HardwareError> {
+        self.assemble()?;
+        self.record("orders.log", &format!("{}: boot ISO {iso}", self.caller))?;
+        self.write("config_drive", config_drive.unwrap_or_default())?;
+        self.write("boot_device", &format!("iso {iso}"))
     }
 
     async fn switch_on(&self) -> Result<(), HardwareError> {
@@ -131,11 +142,17 @@ impl Machine {
             fs::remove_dir_all(memory).map_err(io("clear", memory))?;
         }
         fs::create_dir_all(memory).map_err(io("make", memory))?;
-        if self.read("boot_device")?.trim() == "ramdisk" {
-            self.write("power", "booting")?;
-            self.fake.runner.start(&self.directory, boot)?;
-        } else {
-            self.boot_from_disk()?;
+        let device = self.read("boot_device")?;
+        match (device.trim(), device.trim().strip_prefix("iso ")) {
+            ("ramdisk", _) => {
+                self.write("power", "booting")?;
+                self.fake.runner.start(&self.directory, boot)?;
+            }
+            (_, Some(iso)) => self.boot_from(|| Ok(format!("booted from {iso}")))?,
+            (_, None) => self.boot_from(|| {
+                let boots = self.has_boot_record()?;
+                Ok(if boots { "booted from disk" } else { "no bootable device" }.to_owned())
+            })?,
         }
         self.write("power", "on")
     }
@@ -155,9 +172,12 @@ impl Machine {
         }
     }
 
-    /// Boots the disk, once for each time it is switched on: a caller that died in the middle of that is followed by
+    /// Boots something that is no agent, once for each time it is switched on: a caller that died in the middle of that is followed by
     /// another one, for which the machine is still off.
-    fn boot_from_disk(&self) -> Result<(), HardwareError> {
+    fn boot_from(
+        &self,
+        boot: impl FnOnce() -> Result<String, HardwareError>,
+    ) -> Result<(), HardwareError> {
         let path = self.directory.join("console.log");
         let said_bytes = fs::metadata(&path).map_or(0, |console| console.len());
         let power = self.read("power")?;
@@ -166,8 +186,7 @@ impl Machine {
             return Ok(());
         }
         self.write("power", &format!("booting at {said_bytes}"))?;
-        let said = if self.has_boot_record()? { "booted from disk" } else { "no bootable device" };
-        self.record("console.log", said)
+        self.record("console.log", &boot()?)
     }
 
     async fn switch_off(&self) -> Result<(), HardwareError> {
@@ -193,6 +212,7 @@ impl Machine {
             mac_addresses: self.mac_addresses.clone(),
             disk: self.disk(),
             state_dir: self.directory.join("memory"),
+            steps_dir: self.fake.steps_dir.clone(),
         }
     }
 
@@ -264,6 +284,19 @@ impl Bmc for Machine {
         .boxed()
     }
 
+    fn set_boot_iso<'a>(
+        &'a self,
+        iso: &'a str,
+        config_drive: Option<&'a str>,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move {
+            entitled().await;
+            self.choose_boot_iso(iso, config_drive)
+        }
+        .boxed()
+    }
+
     fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
         async move {
             entitled().await;
@@ -296,6 +329,7 @@ mod tests {
             machines_dir: directory.to_owned(),
             runner: AgentRunner::Program("/bin/sleep".into()),
             api_urls: vec!["60".to_owned()],
+            steps_dir: None,
         };
         let info = Map::from_iter([("disk_bytes".to_owned(), Value::from(1024 * 1024))]);
         fake.machine("m1", &info, Vec::new()).unwrap()

@@ -162,6 +162,16 @@ impl Bmc for Machine {
         self.boot_from(device, entitled).boxed()
     }
 
+    fn set_boot_iso<'a>(
+        &'a self,
+        _iso: &'a str,
+        _config_drive: Option<&'a str>,
+        _entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>> {
+        let operation = "boot from an ISO: IPMI has no virtual media";
+        std::future::ready(Err(HardwareError::NotSupported { driver: "ipmi", operation })).boxed()
+    }
+
     fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
         self.switch(true, entitled).boxed()
     }

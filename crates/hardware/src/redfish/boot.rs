@@ -8,10 +8,36 @@ use super::resource::Resource;
 use super::service::Service;
 use crate::{BootDevice, Entitled, HardwareError};
 
-/// For how long an override holds, the best first. The ramdisk once, or a machine that loses its conductor would boot it
-/// for ever. The disk from now on; BMCs that know no `Continuous` any more boot it once, and by their boot order then.
-const DURATIONS: [(BootDevice, &[&str]); 2] =
-    [(BootDevice::Ramdisk, &["Once"]), (BootDevice::Disk, &["Continuous", "Once"])];
+/// What is booted, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The virtual CD once: a machine that loses its conductor would boot the ramdisk for ever.
+    CdOnce,
+    /// The virtual CD from now on.
+    Cd,
+    /// The disk from now on.
+    Disk,
+}
+
+impl From<BootDevice> for Source {
+    fn from(device: BootDevice) -> Self {
+        match device {
+            BootDevice::Ramdisk => Self::CdOnce,
+            BootDevice::Disk => Self::Disk,
+        }
+    }
+}
+
+impl Source {
+    /// For how long the override holds, the best first. BMCs that know no `Continuous` any more boot it once, and by their
+    /// boot order then.
+    const fn durations(self) -> &'static [&'static str] {
+        match self {
+            Self::CdOnce => &["Once"],
+            Self::Cd | Self::Disk => &["Continuous", "Once"],
+        }
+    }
+}
 
 /// Ironic's default boot mode.
 const BOOT_MODE: &str = "UEFI";
@@ -20,7 +46,7 @@ const BOOT_MODE: &str = "UEFI";
 pub(super) async fn set_override(
     service: &Service,
     system: &Resource,
-    device: BootDevice,
+    source: Source,
     entitled: Entitled<'_>,
 ) -> Result<(), HardwareError> {
     let quirks = quirks::of(system)?;
@@ -33,12 +59,11 @@ pub(super) async fn set_override(
         settings.filter(|it| it.body.pointer("/Boot/BootSourceOverrideTarget").is_some());
     let place = settings.as_ref().unwrap_or(system);
 
-    let sources = if device == BootDevice::Disk { &["Hdd"] } else { quirks.cd_sources };
-    let source = allowed(system, "BootSourceOverrideTarget", sources)?;
-    let (_, durations) = if device == BootDevice::Ramdisk { DURATIONS[0] } else { DURATIONS[1] };
+    let targets = if source == Source::Disk { &["Hdd"] } else { quirks.cd_sources };
+    let target = allowed(system, "BootSourceOverrideTarget", targets)?;
     let mut refused = None;
-    for duration in durations {
-        let mut boot = Map::from_iter([("BootSourceOverrideTarget".to_owned(), json!(source))]);
+    for duration in source.durations() {
+        let mut boot = Map::from_iter([("BootSourceOverrideTarget".to_owned(), json!(target))]);
         let mut set = |key: &str, value: &str, if_absent: bool| -> Result<(), HardwareError> {
             let current = system.text(&format!("/Boot/{key}"))?;
             let differs = current.map_or(if_absent, |current| current != value);

@@ -13,62 +13,98 @@ use crate::{Entitled, HardwareError};
 /// How long a BMC may take to show a medium as inserted or gone: Ironic's limit.
 const MEDIUM_LIMIT: Duration = Duration::from_secs(60);
 
-/// Media types of a drive that boots an ISO.
-const CD_TYPES: [&str; 2] = ["CD", "DVD"];
+/// What a drive takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// A CD or DVD, from which machines boot.
+    Cd,
+    /// A USB stick.
+    UsbStick,
+}
+
+impl Medium {
+    const fn types(self) -> &'static [&'static str] {
+        match self {
+            Self::Cd => &["CD", "DVD"],
+            Self::UsbStick => &["USBStick"],
+        }
+    }
+}
+
+/// A virtual drive.
+pub(super) struct Drive {
+    pub(super) resource: Resource,
+    types: Vec<String>,
+}
+
+impl Drive {
+    pub(super) fn takes(&self, medium: Medium) -> bool {
+        let is_one = |of: &String| medium.types().iter().any(|it| of.eq_ignore_ascii_case(it));
+        self.types.iter().any(is_one)
+    }
+}
 
 const INSERT: &str = "/Actions/#VirtualMedia.InsertMedia/target";
 const EJECT: &str = "/Actions/#VirtualMedia.EjectMedia/target";
 
-/// The virtual drives that take CDs: the system's, or else its managers', where they were before Redfish 2021.
-pub(super) async fn cd_drives(
+/// The virtual drives that take CDs or USB sticks: the system's, or else its managers', where they were before Redfish 2021.
+pub(super) async fn drives(
     service: &Service,
     system: &Resource,
-) -> Result<Vec<Resource>, HardwareError> {
+) -> Result<Vec<Drive>, HardwareError> {
     let drives = drives_of(service, system).await?;
-    if !drives.is_empty() {
+    if drives.iter().any(|drive| drive.takes(Medium::Cd)) {
         return Ok(drives);
     }
     for path in system.links("/Links/ManagedBy")? {
         let manager = service.get(&path).await?;
         let drives = drives_of(service, &manager).await?;
-        if !drives.is_empty() {
+        if drives.iter().any(|drive| drive.takes(Medium::Cd)) {
             return Ok(drives);
         }
     }
     Ok(Vec::new())
 }
 
-async fn drives_of(service: &Service, owner: &Resource) -> Result<Vec<Resource>, HardwareError> {
+async fn drives_of(service: &Service, owner: &Resource) -> Result<Vec<Drive>, HardwareError> {
     let mut drives = Vec::new();
     let Some(path) = owner.link("/VirtualMedia")? else { return Ok(drives) };
     let Some(collection) = service.find(path).await? else { return Ok(drives) };
     for path in collection.links("/Members")? {
-        let drive = service.get(&path).await?;
-        let types = drive.texts("/MediaTypes")?.unwrap_or_default();
-        if types.iter().any(|of| CD_TYPES.iter().any(|cd| of.eq_ignore_ascii_case(cd))) {
+        let resource = service.get(&path).await?;
+        let types = resource.texts("/MediaTypes")?.unwrap_or_default();
+        let drive = Drive { types: types.into_iter().map(str::to_owned).collect(), resource };
+        if [Medium::Cd, Medium::UsbStick].into_iter().any(|medium| drive.takes(medium)) {
             drives.push(drive);
         }
     }
     Ok(drives)
 }
 
-/// Has the ISO in a drive, and no medium in any other.
+/// Has the image in one of the drives, whose path is returned, and no medium in any other of them.
 pub(super) async fn insert(
     service: &Service,
     system: &Resource,
-    drives: Vec<Resource>,
+    drives: Vec<&Drive>,
+    medium: Medium,
     iso: &str,
     entitled: Entitled<'_>,
-) -> Result<(), HardwareError> {
+) -> Result<String, HardwareError> {
+    let drives: Vec<_> = drives.into_iter().map(|drive| &drive.resource).collect();
     let mut chosen = None;
     for drive in &drives {
         if is_inserted(drive)? && drive.text("/Image")? == Some(iso) {
-            chosen = Some(drive);
+            chosen = Some(*drive);
         }
     }
     let is_there = chosen.is_some();
-    let Some(chosen) = chosen.or_else(|| drives.first()) else {
-        let words = "neither the system nor its managers have a virtual drive for CDs";
+    let Some(chosen) = chosen.or_else(|| drives.first().copied()) else {
+        let words = match medium {
+            Medium::Cd => "neither the system nor its managers have a virtual drive for CDs",
+            Medium::UsbStick => {
+                "there is no second virtual drive, for a USB stick, in which a config drive could be"
+            }
+        };
         return Err(system.request.failed(words, false));
     };
     for drive in &drives {
@@ -77,7 +113,7 @@ pub(super) async fn insert(
         }
     }
     if is_there {
-        return Ok(());
+        return Ok(chosen.path.clone());
     }
     let answer = match chosen.text(INSERT)? {
         Some(target) => insert_by_action(service, target, iso, entitled).await?,
@@ -91,7 +127,8 @@ pub(super) async fn insert(
     wait_until(service, chosen, true).await?.ok_or_else(|| {
         let limit = MEDIUM_LIMIT.as_secs();
         answer.failed(format!("accepted, but {limit} s later the drive shows no medium"), true)
-    })
+    })?;
+    Ok(chosen.path.clone())
 }
 
 /// BMCs differ in the optional parameters that they know and in those that they demand, and name them when they refuse:
@@ -132,11 +169,11 @@ async fn insert_by_action(
 /// Has no medium in any of the drives.
 pub(super) async fn eject_all(
     service: &Service,
-    drives: &[Resource],
+    drives: impl Iterator<Item = &Drive>,
     entitled: Entitled<'_>,
 ) -> Result<(), HardwareError> {
     for drive in drives {
-        eject(service, drive, entitled).await?;
+        eject(service, &drive.resource, entitled).await?;
     }
     Ok(())
 }

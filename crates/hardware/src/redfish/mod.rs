@@ -21,7 +21,9 @@ use serde_json::{Map, Value};
 use crate::driver_info::text;
 use crate::{Bmc, BootDevice, Entitled, HardwareError};
 use access::Access;
+use boot::Source;
 use clients::Clients;
+use media::Medium;
 use service::Service;
 use session::Sessions;
 
@@ -95,16 +97,40 @@ impl Machine {
                 });
             }
         };
+        self.prepare_media(iso.map(String::as_str), None, device.into(), entitled).await
+    }
+
+    /// Has the machine boot from the ISO in its virtual CD drive, or from its disk with no ISO in it. Nothing else is in any
+    /// virtual drive but the config drive.
+    async fn prepare_media(
+        &self,
+        iso: Option<&str>,
+        config_drive: Option<&str>,
+        source: Source,
+        entitled: Entitled<'_>,
+    ) -> Result<(), HardwareError> {
         let system = self.system().await?;
-        let drives = media::cd_drives(&self.service, &system).await?;
+        let drives = media::drives(&self.service, &system).await?;
         // The medium first: some BMCs refuse to boot from an empty drive.
-        match iso {
-            Some(iso) => media::insert(&self.service, &system, drives, iso, entitled).await?,
-            None => media::eject_all(&self.service, &drives, entitled).await?,
+        let cd = match iso {
+            Some(iso) => {
+                let cds = drives.iter().filter(|drive| drive.takes(Medium::Cd)).collect();
+                Some(media::insert(&self.service, &system, cds, Medium::Cd, iso, entitled).await?)
+            }
+            None => None,
+        };
+        let others = drives.iter().filter(|drive| cd.as_ref() != Some(&drive.resource.path));
+        match config_drive {
+            Some(image) => {
+                let sticks = others.filter(|drive| drive.takes(Medium::UsbStick)).collect();
+                let stick = Medium::UsbStick;
+                media::insert(&self.service, &system, sticks, stick, image, entitled).await?;
+            }
+            None => media::eject_all(&self.service, others, entitled).await?,
         }
         // Read again: the medium may have changed the system, and with it its ETag.
         let system = self.service.get(&system.path).await?;
-        boot::set_override(&self.service, &system, device, entitled).await
+        boot::set_override(&self.service, &system, source, entitled).await
     }
 }
 
@@ -119,6 +145,15 @@ impl Bmc for Machine {
         entitled: Entitled<'a>,
     ) -> BoxFuture<'a, Result<(), HardwareError>> {
         self.prepare_boot(device, entitled).boxed()
+    }
+
+    fn set_boot_iso<'a>(
+        &'a self,
+        iso: &'a str,
+        config_drive: Option<&'a str>,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>> {
+        self.prepare_media(Some(iso), config_drive, Source::Cd, entitled).boxed()
     }
 
     fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {

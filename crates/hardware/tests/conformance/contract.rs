@@ -30,7 +30,33 @@ pub(crate) async fn holds(bmc: &dyn Bmc, boots: impl AsyncFn() -> BootDevice) {
     assert_eq!(boots().await, BootDevice::Disk);
 }
 
-enum Order {
+/// Holds a machine with virtual media against its part of the contract. `boots` says which ISO the machine would boot, if
+/// any, and what is beside it, and does not ask our code.
+pub(crate) async fn boots_isos(
+    bmc: &dyn Bmc,
+    isos: [&str; 2],
+    boots: impl AsyncFn() -> Option<(String, Option<String>)>,
+) {
+    bmc.power_off(&unclaimed).await.unwrap();
+    for (iso, config_drive) in [(isos[0], None), (isos[0], Some(isos[1])), (isos[1], None)] {
+        let expected = Some((iso.to_owned(), config_drive.map(str::to_owned)));
+        for _ in 0..2 {
+            bmc.set_boot_iso(iso, config_drive, &unclaimed).await.unwrap();
+            assert_eq!(boots().await, expected);
+            assert!(!bmc.is_on().await.unwrap(), "to set what is booted is not to switch on");
+        }
+        bmc.power_on(&unclaimed).await.unwrap();
+        bmc.power_off(&unclaimed).await.unwrap();
+        assert_eq!(boots().await, expected, "it boots it again");
+    }
+    bmc.set_boot_device(BootDevice::Disk, &unclaimed).await.unwrap();
+    assert_eq!(boots().await, None);
+    without_the_right(bmc, Order::BootIso(isos[0])).await;
+    assert_eq!(boots().await, None);
+}
+
+enum Order<'a> {
+    BootIso(&'a str),
     PowerOn,
     PowerOff,
     BootRamdisk,
@@ -38,13 +64,14 @@ enum Order {
 
 /// Gives an order whose claim is lost: it must ask for its right, and wait for it. Dropped then, it must have changed
 /// nothing.
-async fn without_the_right(bmc: &dyn Bmc, order: Order) {
+async fn without_the_right(bmc: &dyn Bmc, order: Order<'_>) {
     let asked = Notify::new();
     let refuse = || {
         asked.notify_one();
         std::future::pending().boxed()
     };
     let order = match order {
+        Order::BootIso(iso) => bmc.set_boot_iso(iso, None, &refuse),
         Order::PowerOn => bmc.power_on(&refuse),
         Order::PowerOff => bmc.power_off(&refuse),
         Order::BootRamdisk => bmc.set_boot_device(BootDevice::Ramdisk, &refuse),

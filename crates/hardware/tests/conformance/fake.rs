@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bessemer_hardware::BootDevice;
 use bessemer_hardware::fake::{AgentRunner, Fake, InProcessAgents};
+use bessemer_hardware::{Bmc, BootDevice, unclaimed};
 use futures::FutureExt;
 use serde_json::json;
 
@@ -17,6 +17,7 @@ async fn fake_machines_hold_the_contract() {
         machines_dir: home.path().to_owned(),
         runner: AgentRunner::InProcess(InProcessAgents::new(Arc::new(agent))),
         api_urls: Vec::new(),
+        steps_dir: None,
     };
     let info = json!({"disk_bytes": 1024 * 1024});
     let machine = fake.machine("m1", info.as_object().unwrap(), Vec::new()).unwrap();
@@ -27,4 +28,16 @@ async fn fake_machines_hold_the_contract() {
         }
     })
     .await;
+    let isos = ["http://images/a.iso", "http://images/b.iso"];
+    contract::boots_isos(&machine, isos, async || {
+        let device = std::fs::read_to_string(home.path().join("m1/boot_device")).unwrap();
+        let drive = std::fs::read_to_string(home.path().join("m1/config_drive")).unwrap();
+        let iso = device.trim().strip_prefix("iso ")?.to_owned();
+        Some((iso, Some(drive).filter(|drive| !drive.is_empty())))
+    })
+    .await;
+    machine.set_boot_iso(isos[0], None, &unclaimed).await.unwrap();
+    machine.power_on(&unclaimed).await.unwrap();
+    let console = std::fs::read_to_string(home.path().join("m1/console.log")).unwrap();
+    assert!(console.ends_with("booted from http://images/a.iso\n"), "{console}");
 }

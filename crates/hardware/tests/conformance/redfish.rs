@@ -1,7 +1,7 @@
 //! Hardware type `redfish` against sushy-tools, the emulator that Ironic is tested with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use axum::Router;
 use axum::routing::get;
 use bessemer_hardware::redfish::{Machine, Redfish};
 use bessemer_hardware::{Bmc, BootDevice};
-use bessemer_testkit::{Process, free_port, wait_for};
+use bessemer_testkit::{Process, free_port, python, run, wait_for};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -26,39 +26,6 @@ struct Emulator {
     process: Process,
     _home: tempfile::TempDir,
     address: String,
-}
-
-/// Python with the emulator, in a virtual environment that is made once.
-fn python() -> PathBuf {
-    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join(EMULATOR);
-    let lock = fs::File::create(environment.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    let python = environment.join("bin/python");
-    let made = environment.join("made");
-    if !made.exists() {
-        run(
-            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment),
-            "apt-get install python3-venv",
-        );
-        run(
-            Command::new(&python).args(["-m", "pip", "install", "--quiet", EMULATOR]),
-            &format!("pip install {EMULATOR}"),
-        );
-        fs::write(made, "").unwrap();
-    }
-    python
-}
-
-/// Runs a command; a test whose peer cannot be had fails with what installs it.
-fn run(command: &mut Command, remedy: &str) -> String {
-    match command.output() {
-        Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            panic!("{command:?} failed; is there a need to `{remedy}`? {said}")
-        }
-        Err(error) => panic!("{command:?}: {error}; is there a need to `{remedy}`?"),
-    }
 }
 
 impl Emulator {
@@ -86,7 +53,7 @@ impl Emulator {
 
     fn start_with(scheme: &str, more: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let python = python();
+        let python = python(env!("CARGO_TARGET_TMPDIR").as_ref(), EMULATOR);
         let hash = "import bcrypt; print(bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode())";
         let hash = run(Command::new(&python).args(["-c", hash]), EMULATOR);
         let users = home.path().join("users");
@@ -175,6 +142,28 @@ async fn redfish_machines_hold_the_contract() {
     let iso = iso().await;
     let machine = emulator.ready(json!({"deploy_iso": iso})).await;
     contract::holds(&machine, async || emulator.boots(&iso).await).await;
+}
+
+#[tokio::test]
+async fn redfish_machines_run_from_isos() {
+    install_tls_provider();
+    let emulator = Emulator::start();
+    let machine = emulator.ready(json!({})).await;
+    let isos = [iso().await, iso().await];
+    contract::boots_isos(&machine, isos.each_ref().map(String::as_str), async || {
+        let boot = emulator.shows(SYSTEM).await["Boot"].clone();
+        let is_cd = boot["BootSourceOverrideTarget"] == "Cd"
+            && boot["BootSourceOverrideEnabled"] == "Continuous";
+        let medium = async |drive| {
+            let drive = emulator.shows(&format!("{SYSTEM}/VirtualMedia/{drive}")).await;
+            (drive["Inserted"] == true).then(|| drive["Image"].as_str().unwrap().to_owned())
+        };
+        let (cd, stick) = (medium("Cd").await, medium("Floppy").await);
+        // What is not booted is out, and so is what was beside it.
+        assert!(is_cd || (cd.is_none() && stick.is_none()), "{boot} {cd:?} {stick:?}");
+        cd.map(|cd| (cd, stick))
+    })
+    .await;
 }
 
 #[tokio::test]

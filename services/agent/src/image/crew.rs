@@ -1,33 +1,20 @@
 //! The threads that turn frames into chunks on the disk. Each has a decoder and an aligned buffer
 //! of its own, so decoding, checking and writing of different chunks overlap.
-//!
-//! Memory is bounded by slots: a job needs one, and there are only so many.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bessemer_image::pack::{
-    CHUNK_BYTES, ChunkDecoder, ChunkIndex, ChunkRefused, MAX_FRAME_BYTES, Manifest,
-};
+use bessemer_image::pack::{CHUNK_BYTES, ChunkDecoder, ChunkIndex, ChunkRefused, Manifest};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::plan;
+use super::slots::{SLOTS, Slot};
 use crate::disk::{AlignedBuffer, DiskError, OpenDisk};
 use crate::task::{Meter, TaskError};
 
 /// Threads: enough writes of 1 MiB in flight for a fast disk, and at 1.3 MiB each (buffer, decoder)
 /// little memory.
 const THREADS: usize = 4;
-
-/// Jobs that are queued or being done. Twelve frames of at most 1 MiB keep the threads busy while
-/// the network pauses, and keep the agent well below its 64 MiB.
-const SLOTS: usize = 12;
-
-/// Room for one frame. Whoever has it may hand in one job.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) frame: Vec<u8>,
-}
 
 /// What there is to do.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +31,10 @@ pub(super) enum Job {
 /// What became of a job.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The disk holds what it should there.
-    Done,
+    /// The disk holds zeros where it should.
+    Zeroed,
+    /// The disk holds the chunk.
+    Written,
     /// The chunk is right, and to be written last.
     Held {
         index: ChunkIndex,
@@ -66,19 +55,13 @@ pub(super) enum Outcome {
     Failed(DiskError),
 }
 
-#[derive(Debug)]
-struct Report {
-    slot: Slot,
-    outcome: Outcome,
-}
-
-/// The threads, and the slots that are free.
+/// The threads, and how much they have to do.
 #[derive(Debug)]
 pub(super) struct Crew {
     jobs: mpsc::Sender<(Slot, Job)>,
-    reports: mpsc::Receiver<Report>,
+    reports: mpsc::Receiver<Outcome>,
     threads: JoinSet<Result<(), TaskError>>,
-    free: Vec<Slot>,
+    under_way: usize,
 }
 
 impl Crew {
@@ -99,36 +82,31 @@ impl Crew {
             threads
                 .spawn_blocking(move || Worker::new(disk, manifest, meter)?.work(&queue, &reports));
         }
-        let slot = || Slot { frame: Vec::with_capacity(MAX_FRAME_BYTES) };
-        Self { jobs, reports, threads, free: std::iter::repeat_with(slot).take(SLOTS).collect() }
+        Self { jobs, reports, threads, under_way: 0 }
     }
 
-    /// A slot that is free now.
-    pub(super) fn free_slot(&mut self) -> Option<Slot> {
-        self.free.pop()
-    }
-
-    /// Gives a slot back that was not needed.
-    pub(super) fn give_back(&mut self, slot: Slot) {
-        self.free.push(slot);
+    /// Whether any job is queued or being done.
+    pub(super) fn is_busy(&self) -> bool {
+        self.under_way > 0
     }
 
     /// Hands in a job.
-    pub(super) async fn submit(&self, slot: Slot, job: Job) -> Result<(), TaskError> {
+    pub(super) async fn submit(&mut self, slot: Slot, job: Job) -> Result<(), TaskError> {
+        self.under_way += 1;
         // There is room for as many jobs as slots; it fails when the threads are gone.
         self.jobs.send((slot, job)).await.map_err(|_| gone("its queue is closed"))
     }
 
-    /// The outcome of one job, which frees its slot; none when no job is left.
+    /// The outcome of one job, whose slot is free then; none when no job is left. May be dropped half way.
     pub(super) async fn outcome(&mut self) -> Result<Option<Outcome>, TaskError> {
-        if self.free.len() == SLOTS {
+        if !self.is_busy() {
             return Ok(None);
         }
         tokio::select! {
             biased;
-            Some(report) = self.reports.recv() => {
-                self.free.push(report.slot);
-                Ok(Some(report.outcome))
+            Some(outcome) = self.reports.recv() => {
+                self.under_way -= 1;
+                Ok(Some(outcome))
             }
             // No thread ends before the queue is closed, unless something is wrong with it.
             ended = self.threads.join_next() => match ended {
@@ -178,7 +156,7 @@ impl Worker {
     fn work(
         mut self,
         queue: &Mutex<mpsc::Receiver<(Slot, Job)>>,
-        reports: &mpsc::Sender<Report>,
+        reports: &mpsc::Sender<Outcome>,
     ) -> Result<(), TaskError> {
         // Nobody listens once the task is over: what is still queued is not done then.
         while !reports.is_closed()
@@ -186,7 +164,8 @@ impl Worker {
             && !reports.is_closed()
         {
             let outcome = self.perform(&slot, job).unwrap_or_else(Outcome::Failed);
-            if reports.blocking_send(Report { slot, outcome }).is_err() {
+            drop(slot);
+            if reports.blocking_send(outcome).is_err() {
                 break;
             }
         }
@@ -199,7 +178,7 @@ impl Worker {
             Job::Zero { offset_bytes, length_bytes } => {
                 self.disk.zero(offset_bytes, length_bytes)?;
                 self.meter.add_done(length_bytes);
-                Ok(Outcome::Done)
+                Ok(Outcome::Zeroed)
             }
             Job::Check { index } => self.check(index),
         }
@@ -218,7 +197,7 @@ impl Worker {
             Ok(raw) => {
                 self.disk.write_at(raw, index.raw_offset_bytes())?;
                 self.meter.add_done(raw.len() as u64);
-                Ok(Outcome::Done)
+                Ok(Outcome::Written)
             }
             Err(refused) => Ok(Outcome::Refused { refused, source }),
         }

@@ -5,9 +5,12 @@
 //! and these last. A disk that was left half way has no table by which a machine would boot it.
 
 mod crew;
+mod fetch;
 mod pack;
 mod plan;
 mod raw;
+mod server;
+mod slots;
 mod source;
 mod target;
 
@@ -18,6 +21,7 @@ use bessemer_image::pack::ManifestDigest;
 use bessemer_proto::v1::write_image_task::Source;
 use bessemer_proto::v1::{PackSource, WriteImageTask, WriteReport};
 use bessemer_wire::deployment::partitions_from_proto;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::disk::OpenDisk;
@@ -26,14 +30,17 @@ use crate::memory;
 use crate::root_device;
 use crate::task::{Meter, TaskError, blocking, chain};
 use pack::PackWriter;
+use server::HttpClient;
 use source::Sources;
 use target::Target;
 
-/// Writes the task's image to the root device. Stopped, it ends between two chunks.
+/// Writes the task's image to the root device. Stopped, it ends between two chunks. `urls` tell where a pack is; they
+/// may change meanwhile.
 pub(crate) async fn write(
     machine: &Machine,
     task: WriteImageTask,
     resume: bool,
+    urls: watch::Receiver<Vec<String>>,
     meter: &Arc<Meter>,
     stop: &CancellationToken,
 ) -> Result<WriteReport, TaskError> {
@@ -41,7 +48,7 @@ pub(crate) async fn write(
     let root = root_device::choose(&machine.disks(), &task.root_device)?;
     let target = Arc::new(target_of(&task, OpenDisk::open(&root.path)?, resume)?);
     let report = match task.source {
-        Some(Source::Pack(pack)) => write_pack(&target, &pack, resume, meter, stop).await?,
+        Some(Source::Pack(pack)) => write_pack(&target, &pack, resume, urls, meter, stop).await?,
         Some(Source::Raw(source)) => raw::write(&target, &source, meter, stop).await?,
         None => return Err(TaskError::invalid("source", "", "is missing")),
     };
@@ -65,6 +72,7 @@ async fn write_pack(
     target: &Arc<Target>,
     pack: &PackSource,
     resume: bool,
+    urls: watch::Receiver<Vec<String>>,
     meter: &Arc<Meter>,
     stop: &CancellationToken,
 ) -> Result<WriteReport, TaskError> {
@@ -76,7 +84,7 @@ async fn write_pack(
             let length = pack.manifest_digest.len().to_string();
             TaskError::invalid("manifest_digest length", length, "is not 32")
         })?;
-    let mut sources = Sources::new(&pack.urls, meter)?;
+    let mut sources = Sources::new(urls.clone(), meter)?;
     let fetch = pack::fetch_manifest(&mut sources, &digest, image_bytes);
     let manifest = unless_stopped(stop, fetch).await?;
     if target.wants_start() {
@@ -87,7 +95,8 @@ async fn write_pack(
 
     let write = Box::pin(async {
         let place = Arc::clone(target.place());
-        let mut writer = PackWriter::new(place, manifest, sources, Arc::clone(meter));
+        let client = HttpClient::new(meter)?;
+        let mut writer = PackWriter::new(place, manifest, client, urls, Arc::clone(meter));
         let outcome = unless_stopped(stop, Box::pin(writer.write(resume))).await;
         let report = WriteReport {
             image_bytes,

@@ -10,9 +10,14 @@ use bessemer_image::pack::{
     manifest_bytes,
 };
 
-use super::crew::{Crew, Job, Outcome, Slot};
+use super::crew::{Crew, Job, Outcome};
+use super::fetch::{Arrived, Fetch};
 use super::plan::{self, ChunkSet};
-use super::source::{Sources, Trouble};
+use super::server::{HttpClient, Trouble};
+use super::slots::{Slot, Slots};
+use super::source::Sources;
+use tokio::sync::watch;
+
 use crate::disk::OpenDisk;
 use crate::task::{Meter, TaskError, blocking};
 
@@ -119,14 +124,17 @@ pub(super) async fn fetch_first_chunk(
 pub(super) struct PackWriter {
     disk: Arc<OpenDisk>,
     manifest: Arc<Manifest>,
-    sources: Sources,
+    client: HttpClient,
+    urls: watch::Receiver<Vec<String>>,
     meter: Arc<Meter>,
     crew: Crew,
+    slots: Slots,
     /// Found right on the disk, and the last of them.
     present: ChunkSet,
     last_present: Option<ChunkIndex>,
-    /// Arrived damaged and have to be fetched again.
-    again: Vec<ChunkIndex>,
+    /// Chunks that are still to arrive whole.
+    missing: u64,
+    /// How often each arrived damaged.
     refusals: BTreeMap<ChunkIndex, u32>,
     wrong_in_a_row: u32,
     /// The chunks with partition tables, as far as they have arrived.
@@ -139,7 +147,8 @@ impl PackWriter {
     pub(super) fn new(
         disk: Arc<OpenDisk>,
         manifest: Manifest,
-        sources: Sources,
+        client: HttpClient,
+        urls: watch::Receiver<Vec<String>>,
         meter: Arc<Meter>,
     ) -> Self {
         let manifest = Arc::new(manifest);
@@ -149,9 +158,11 @@ impl PackWriter {
             last_present: None,
             disk,
             manifest,
-            sources,
+            client,
+            urls,
             meter,
-            again: Vec::new(),
+            slots: Slots::new(),
+            missing: 0,
             refusals: BTreeMap::new(),
             wrong_in_a_row: 0,
             held: BTreeMap::new(),
@@ -167,18 +178,39 @@ impl PackWriter {
         if resume || self.last_present.is_some() {
             self.find_present().await?;
         }
-        let manifest = Arc::clone(&self.manifest);
-        // Nothing is added to it from here on.
-        let present = std::mem::replace(&mut self.present, ChunkSet::new(0));
-        let mut done = 0;
-        for request in plan::requests(&manifest, &present) {
-            self.zero_all(done..request.start).await?;
-            done = request.end;
-            self.fetch(request, &present).await?;
-        }
-        self.zero_all(done..manifest.chunk_count()).await?;
-        self.mend().await?;
+        self.write_missing().await?;
         self.write_held().await
+    }
+
+    /// Fetches and writes what is not present, and zeroes what is to be zero, until all of it is done.
+    async fn write_missing(&mut self) -> Result<(), TaskError> {
+        let manifest = Arc::clone(&self.manifest);
+        let present = std::mem::replace(&mut self.present, ChunkSet::new(0));
+        let wanted = manifest.chunks().filter(|chunk| plan::is_wanted(chunk, &present));
+        self.missing = wanted.count() as u64;
+        let (client, urls) = (self.client.clone(), self.urls.clone());
+        let mut fetch = Fetch::start(client, urls, &manifest, present, &self.slots);
+        let slots = self.slots.clone();
+        let mut zeros = plan::zero_runs(&manifest).peekable();
+        while self.missing > 0 || zeros.peek().is_some() || self.crew.is_busy() {
+            tokio::select! {
+                outcome = self.crew.outcome(), if self.crew.is_busy() => {
+                    if let Some(outcome) = outcome? {
+                        self.settle(outcome, Some(&fetch))?;
+                    }
+                }
+                arrived = fetch.next(), if self.missing > 0 => {
+                    let Arrived { slot, index, server } = arrived?;
+                    self.crew.submit(slot, Job::Write { index, source: server }).await?;
+                }
+                slot = slots.take(), if zeros.peek().is_some() => {
+                    if let Some(run) = zeros.next() {
+                        self.zero(slot, run).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Stops, and waits until nothing is being written any more.
@@ -208,7 +240,6 @@ impl PackWriter {
             }
             let slot = self.slot().await?;
             if self.wrong_in_a_row >= WRONG_IN_A_ROW && Some(chunk.index) > self.last_present {
-                self.crew.give_back(slot);
                 break;
             }
             self.crew.submit(slot, Job::Check { index: chunk.index }).await?;
@@ -232,135 +263,75 @@ impl PackWriter {
         .await
     }
 
-    /// Zeroes the zero chunks among `chunks`.
-    async fn zero_all(&mut self, chunks: Range<u64>) -> Result<(), TaskError> {
-        let manifest = Arc::clone(&self.manifest);
-        for run in plan::zero_runs(&manifest, chunks) {
-            self.zero(run).await?;
-        }
-        Ok(())
-    }
-
-    async fn zero(&mut self, run: Range<u64>) -> Result<(), TaskError> {
+    async fn zero(&mut self, slot: Slot, run: Range<u64>) -> Result<(), TaskError> {
         let offset_bytes = ChunkIndex(run.start).raw_offset_bytes();
         let end_bytes = ChunkIndex(run.end).raw_offset_bytes().min(self.manifest.raw_bytes());
-        let slot = self.slot().await?;
         let job = Job::Zero { offset_bytes, length_bytes: end_bytes - offset_bytes };
         self.crew.submit(slot, job).await
     }
 
-    /// Fetches the chunks of `request` that are not present, whatever it takes.
-    async fn fetch(&mut self, request: Range<u64>, present: &ChunkSet) -> Result<(), TaskError> {
-        let mut missing = request;
-        while !missing.is_empty() {
-            if let Err(trouble) = self.stream(&mut missing, present).await {
-                self.sources.failed(trouble).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Fetches from the current source, and takes from `missing` what it handed on.
-    async fn stream(
-        &mut self,
-        missing: &mut Range<u64>,
-        present: &ChunkSet,
-    ) -> Result<(), Trouble> {
-        let manifest = Arc::clone(&self.manifest);
-        let pack_offset = |index| {
-            let chunk = manifest.chunk(ChunkIndex(index));
-            chunk.map_or_else(|| manifest.frames_bytes(), |chunk| chunk.frame_offset_bytes)
-        };
-        let (start, end) = (pack_offset(missing.start), pack_offset(missing.end));
-        let source = self.sources.current();
-        let mut body = self.sources.get("/pack", Some(start..end), None).await?;
-        if body.starts_at != start {
-            let message = format!("it sent byte {} where {start} was asked for", body.starts_at);
-            return Err(Trouble::Refused { message });
-        }
-        for chunk in plan::chunks(&manifest, missing.clone()) {
-            if plan::is_wanted(&chunk, present) {
-                let mut slot = self.slot().await?;
-                if let Err(cut) = body.read(chunk.frame_bytes, &mut slot.frame).await {
-                    self.crew.give_back(slot);
-                    return Err(cut);
-                }
-                self.crew.submit(slot, Job::Write { index: chunk.index, source }).await?;
-                self.sources.progressed();
-            } else {
-                body.skip(chunk.frame_bytes).await?;
-                self.zero_all(chunk.index.0..chunk.index.0 + 1).await?;
-            }
-            missing.start = chunk.index.0 + 1;
-        }
-        Ok(())
-    }
-
-    /// Waits for all jobs, and fetches again what arrived damaged, until all is right.
-    async fn mend(&mut self) -> Result<(), TaskError> {
-        let none_present = ChunkSet::new(0);
-        loop {
-            self.settle_all().await?;
-            let again = std::mem::take(&mut self.again);
-            if again.is_empty() {
-                return Ok(());
-            }
-            // A damaged chunk is its source's failure: the next source is asked, after a pause in
-            // which the cache may mend it when there is only one.
-            self.sources.failed(Trouble::passing("sent damaged chunks")).await?;
-            for ChunkIndex(index) in again {
-                self.fetch(index..index + 1, &none_present).await?;
-            }
-        }
-    }
-
-    /// A free slot, as soon as there is one.
+    /// A free slot, as soon as there is one. Nothing is fetched meanwhile.
     async fn slot(&mut self) -> Result<Slot, TaskError> {
         loop {
-            if let Some(slot) = self.crew.free_slot() {
+            if let Some(slot) = self.slots.try_take() {
                 return Ok(slot);
             }
-            self.settle_one().await?;
+            if let Some(outcome) = self.crew.outcome().await? {
+                self.settle(outcome, None)?;
+            }
         }
     }
 
     async fn settle_all(&mut self) -> Result<(), TaskError> {
-        while self.settle_one().await? {}
+        while let Some(outcome) = self.crew.outcome().await? {
+            self.settle(outcome, None)?;
+        }
         Ok(())
     }
 
-    /// Takes note of how a job ended; whether there was one.
-    async fn settle_one(&mut self) -> Result<bool, TaskError> {
-        let Some(outcome) = self.crew.outcome().await? else { return Ok(false) };
+    /// Takes note of how a job ended.
+    fn settle(&mut self, outcome: Outcome, fetch: Option<&Fetch>) -> Result<(), TaskError> {
         match outcome {
-            Outcome::Done => {}
+            Outcome::Zeroed => {}
+            Outcome::Written => self.missing -= 1,
+            Outcome::Held { index, raw } => {
+                self.missing -= 1;
+                self.held.insert(index, raw);
+            }
             Outcome::Right { index, bytes } => {
                 self.present.insert(index);
                 self.last_present = self.last_present.max(Some(index));
                 self.resumed_bytes += bytes;
                 self.wrong_in_a_row = 0;
             }
-            Outcome::Held { index, raw } => {
-                self.held.insert(index, raw);
-            }
             Outcome::Wrong => self.wrong_in_a_row += 1,
-            Outcome::Refused { refused, source } => self.refuse(refused, source)?,
+            Outcome::Refused { refused, source } => {
+                if let Some(fetch) = fetch {
+                    self.refuse(refused, source, fetch)?;
+                }
+            }
             Outcome::Failed(error) => return Err(error.into()),
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn refuse(&mut self, refused: ChunkRefused, source: usize) -> Result<(), TaskError> {
-        let url = self.sources.url(source);
+    /// Has a damaged chunk fetched again, unless that was tried often enough.
+    fn refuse(
+        &mut self,
+        refused: ChunkRefused,
+        source: usize,
+        fetch: &Fetch,
+    ) -> Result<(), TaskError> {
+        let (index, url) = (refused.index, fetch.url(source));
         tracing::warn!(url, %refused, "damaged chunk not written");
         self.refused_chunks += 1;
-        let times = self.refusals.entry(refused.index).or_default();
+        let times = self.refusals.entry(index).or_default();
         *times += 1;
-        if *times >= REFUSALS_PER_SOURCE * self.sources.count() as u32 {
+        if *times >= REFUSALS_PER_SOURCE * fetch.server_count() as u32 {
             let url = url.to_owned();
             return Err(TaskError::ChunkRefused { url, times: *times, refused });
         }
-        self.again.push(refused.index);
+        fetch.again(index, source);
         Ok(())
     }
 }

@@ -80,12 +80,9 @@ pub(super) fn requests<'a>(
     })
 }
 
-/// The runs of zero chunks among those in `range`.
-pub(super) fn zero_runs(
-    manifest: &Manifest,
-    range: Range<u64>,
-) -> impl Iterator<Item = Range<u64>> + '_ {
-    let mut zeros = chunks(manifest, range).filter(|chunk| chunk.is_zero).peekable();
+/// The runs of zero chunks.
+pub(super) fn zero_runs(manifest: &Manifest) -> impl Iterator<Item = Range<u64>> + '_ {
+    let mut zeros = manifest.chunks().filter(|chunk| chunk.is_zero).peekable();
     iter::from_fn(move || {
         let first = zeros.next()?.index.0;
         let mut run = first..first + 1;

@@ -13,10 +13,12 @@ use bessemer_proto::v1::{RawSource, WriteReport};
 use bytes::Bytes;
 use reqwest::header::HeaderValue;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::source::{Body, Sources, Trouble};
+use super::server::{Body, Trouble};
+use super::source::Sources;
 use super::target::Target;
 use super::{unless_stopped, without_tables};
 use crate::disk::{AlignedBuffer, OpenDisk};
@@ -34,7 +36,8 @@ pub(super) async fn write(
     stop: &CancellationToken,
 ) -> Result<WriteReport, TaskError> {
     let expected = expected_digest(source)?;
-    let sources = Sources::new(std::slice::from_ref(&source.url), meter)?;
+    let (_unchanged, urls) = watch::channel(vec![source.url.clone()]);
+    let sources = Sources::new(urls, meter)?;
     let (mut download, image_bytes) = unless_stopped(stop, Download::begin(sources)).await?;
     target.check_size(image_bytes)?;
     meter.set_total(image_bytes);

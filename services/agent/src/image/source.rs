@@ -5,43 +5,34 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, IF_RANGE, RANGE, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
-use serde::Deserialize;
+use reqwest::header::HeaderValue;
+use tokio::sync::watch;
 
+use super::server::{Body, HttpClient, Trouble};
 use crate::backoff::Backoff;
-use crate::task::{Meter, TaskError, chain};
-
-/// How long a server may take to accept a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long a server may be silent, before its answer and within it. It may have to heal a chunk.
-const IDLE_LIMIT: Duration = Duration::from_secs(30);
+use crate::task::{Meter, TaskError};
 
 /// First and longest pause after all servers failed in a row. A restarted cache is back within
 /// seconds; the longest pause is short beside the minutes that a step may take.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+pub(super) const PAUSE_FIRST: Duration = Duration::from_millis(100);
+pub(super) const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 /// For how long servers may say that they do not have the image (404 and the like) before they are
 /// believed: a cache that has just started, or a proxy, may say so by mistake.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Largest error body that is looked at, in bytes.
-const ERROR_BODY_LIMIT_BYTES: usize = 4096;
+pub(super) const REFUSAL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The servers.
 #[derive(Debug)]
 pub(super) struct Sources {
-    http: reqwest::Client,
+    client: HttpClient,
+    /// Where the image is, in the order of preference. May change while it is written.
+    urls: watch::Receiver<Vec<String>>,
     servers: Vec<Server>,
     current: usize,
     /// In a row, without a byte of use between them.
     failures: usize,
     refused_since: Option<Instant>,
     backoff: Backoff,
-    meter: Arc<Meter>,
 }
 
 #[derive(Debug)]
@@ -51,64 +42,44 @@ struct Server {
     corrupt: Option<String>,
 }
 
-/// Why a request, or the answer to it, came to nothing.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// May be over soon: the server is down, healing, or the connection was cut.
-    Passing { message: String, retry_after: Duration },
-    /// The server says that it does not have this, or that we may not have it.
-    Refused { message: String },
-    /// The server has a damaged image that it cannot mend.
-    Corrupt { message: String },
-    /// Not the source's fault; ends the task.
-    Task(TaskError),
-}
-
-impl From<TaskError> for Trouble {
-    fn from(error: TaskError) -> Self {
-        Self::Task(error)
-    }
-}
-
-impl Trouble {
-    pub(super) fn passing(message: impl Into<String>) -> Self {
-        Self::Passing { message: message.into(), retry_after: Duration::ZERO }
-    }
-}
-
-/// The JSON that a cache sends when it cannot serve an image for good.
-#[derive(Debug, Deserialize)]
-struct Verdict {
-    reason: String,
-    message: String,
-}
-
 impl Sources {
     /// Servers at `urls`, all of which have the same image. What they send is counted by `meter`.
-    pub(super) fn new(urls: &[String], meter: &Arc<Meter>) -> Result<Self, TaskError> {
-        if urls.is_empty() {
-            return Err(TaskError::invalid("urls", "", "is empty"));
-        }
-        for url in urls {
-            if let Err(error) = reqwest::Url::parse(url) {
-                return Err(TaskError::invalid("urls", url, format!("is no URL: {error}")));
-            }
-        }
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| TaskError::Internal { message: chain(&error) })?;
-        let servers = urls.iter().map(|url| Server { url: url.clone(), corrupt: None }).collect();
-        Ok(Self {
-            http,
-            servers,
+    pub(super) fn new(
+        urls: watch::Receiver<Vec<String>>,
+        meter: &Arc<Meter>,
+    ) -> Result<Self, TaskError> {
+        let mut sources = Self {
+            client: HttpClient::new(meter)?,
+            urls,
+            servers: Vec::new(),
             current: 0,
             failures: 0,
             refused_since: None,
             backoff: Backoff::new(PAUSE_FIRST, PAUSE_LONGEST),
-            meter: Arc::clone(meter),
-        })
+        };
+        sources.take_urls()?;
+        Ok(sources)
+    }
+
+    /// Goes on with the first server of those that are told now. A server that is no longer told is kept: it may be back.
+    fn take_urls(&mut self) -> Result<(), TaskError> {
+        let urls = self.urls.borrow_and_update().clone();
+        if urls.is_empty() {
+            return Err(TaskError::invalid("urls", "", "is empty"));
+        }
+        for url in urls.iter().rev() {
+            if let Err(error) = reqwest::Url::parse(url) {
+                return Err(TaskError::invalid("urls", url, format!("is no URL: {error}")));
+            }
+            self.current = match self.servers.iter().position(|server| server.url == *url) {
+                Some(known) => known,
+                None => {
+                    self.servers.push(Server { url: url.clone(), corrupt: None });
+                    self.servers.len() - 1
+                }
+            };
+        }
+        Ok(())
     }
 
     /// How many servers there are.
@@ -135,28 +106,7 @@ impl Sources {
         validator: Option<&HeaderValue>,
     ) -> Result<Body, Trouble> {
         let url = format!("{}{path}", self.url(self.current));
-        // A body that is encoded on the way has other lengths and offsets.
-        let mut request = self.http.get(&url).header(ACCEPT_ENCODING, "identity");
-        if let Some(Range { start, end }) = range {
-            let last = if end == u64::MAX { String::new() } else { (end - 1).to_string() };
-            request = request.header(RANGE, format!("bytes={start}-{last}"));
-        }
-        if let Some(validator) = validator {
-            request = request.header(IF_RANGE, validator);
-        }
-        let response = tokio::time::timeout(IDLE_LIMIT, request.send())
-            .await
-            .map_err(|_| Trouble::passing(format!("{url} does not answer")))?
-            .map_err(|error| Trouble::passing(chain(&error)))?;
-        let (starts_at, total_bytes) = match response.status() {
-            StatusCode::OK => (0, response.content_length()),
-            StatusCode::PARTIAL_CONTENT => content_range(&response).ok_or_else(|| {
-                Trouble::Refused { message: format!("{url} sent a part without saying which") }
-            })?,
-            _ => return Err(trouble_of(&url, response).await),
-        };
-        let meter = Arc::clone(&self.meter);
-        Ok(Body { response, starts_at, total_bytes, rest: Bytes::new(), meter })
+        self.client.get(&url, range, validator).await
     }
 
     /// Something of use arrived.
@@ -191,6 +141,10 @@ impl Sources {
             }
         }
 
+        if self.urls.has_changed().unwrap_or(false) {
+            self.refused_since = None;
+            return self.take_urls();
+        }
         let Some(next) = self.next_usable() else {
             let message = self.servers[self.current].corrupt.clone().unwrap_or_default();
             return Err(TaskError::SourceCorrupt { url, message });
@@ -199,7 +153,10 @@ impl Sources {
         self.failures += 1;
         if self.failures.is_multiple_of(self.usable_count()) {
             let pause = self.backoff.next().max(retry_after.min(PAUSE_LONGEST));
-            tokio::time::sleep(pause).await;
+            // Whoever tells of another server ends the pause.
+            if tokio::time::timeout(pause, told(&mut self.urls)).await.is_ok() {
+                return self.take_urls();
+            }
         }
         Ok(())
     }
@@ -216,100 +173,9 @@ impl Sources {
     }
 }
 
-/// An answer, as it arrives.
-#[derive(Debug)]
-pub(super) struct Body {
-    response: Response,
-    /// Which byte of the whole it begins with.
-    pub(super) starts_at: u64,
-    /// Length of the whole, if the server said.
-    pub(super) total_bytes: Option<u64>,
-    rest: Bytes,
-    meter: Arc<Meter>,
-}
-
-impl Body {
-    /// The next bytes, at most `limit_bytes` and at least one.
-    pub(super) async fn next_part(&mut self, limit_bytes: usize) -> Result<Bytes, Trouble> {
-        while self.rest.is_empty() {
-            let part = tokio::time::timeout(IDLE_LIMIT, self.response.chunk())
-                .await
-                .map_err(|_| Trouble::passing("the server stopped sending"))?
-                .map_err(|error| Trouble::passing(chain(&error)))?
-                .ok_or_else(|| Trouble::passing("the body ended early"))?;
-            self.meter.add_wire(part.len() as u64);
-            self.rest = part;
-        }
-        Ok(self.rest.split_to(limit_bytes.min(self.rest.len())))
-    }
-
-    /// Replaces `into` by the next `length_bytes`.
-    pub(super) async fn read(
-        &mut self,
-        length_bytes: usize,
-        into: &mut Vec<u8>,
-    ) -> Result<(), Trouble> {
-        into.clear();
-        while into.len() < length_bytes {
-            let part = self.next_part(length_bytes - into.len()).await?;
-            into.extend_from_slice(&part);
-        }
-        Ok(())
-    }
-
-    /// Passes over the next `length_bytes`.
-    pub(super) async fn skip(&mut self, mut length_bytes: usize) -> Result<(), Trouble> {
-        while length_bytes > 0 {
-            length_bytes -= self.next_part(length_bytes).await?.remaining();
-        }
-        Ok(())
-    }
-
-    /// What tells this content from another at the same URL: its entity tag or date.
-    pub(super) fn validator(&self) -> Option<HeaderValue> {
-        use reqwest::header::{ETAG, LAST_MODIFIED};
-        let headers = self.response.headers();
-        // A weak tag may not be used to put parts together.
-        let strong = |tag: &&HeaderValue| !tag.as_bytes().starts_with(b"W/");
-        headers.get(ETAG).filter(strong).or_else(|| headers.get(LAST_MODIFIED)).cloned()
-    }
-}
-
-/// First byte and total of `bytes 0-99/1000`.
-fn content_range(response: &Response) -> Option<(u64, Option<u64>)> {
-    let value = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
-    Some((first.parse().ok()?, total.parse().ok()))
-}
-
-/// What an answer that is no success means.
-async fn trouble_of(url: &str, mut response: Response) -> Trouble {
-    let status = response.status();
-    let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let seconds: u64 = after.and_then(|value| value.parse().ok()).unwrap_or_default();
-    let retry_after = Duration::from_secs(seconds);
-    let mut body = Vec::new();
-    while body.len() < ERROR_BODY_LIMIT_BYTES
-        && let Ok(Ok(Some(part))) = tokio::time::timeout(IDLE_LIMIT, response.chunk()).await
-    {
-        body.extend_from_slice(&part);
-    }
-    let message = format!("{url} answered {status}");
-    match serde_json::from_slice::<Verdict>(&body) {
-        Ok(verdict) if matches!(status, StatusCode::GONE | StatusCode::BAD_GATEWAY) => {
-            Trouble::Corrupt {
-                message: format!("{message}: {}: {}", verdict.reason, verdict.message),
-            }
-        }
-        _ if status.is_client_error()
-            && !matches!(
-                status,
-                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::TOO_EARLY
-            ) =>
-        {
-            Trouble::Refused { message }
-        }
-        _ => Trouble::Passing { message, retry_after },
+/// Waits until other URLs are told; for ever when nobody is left to tell any.
+pub(super) async fn told(urls: &mut watch::Receiver<Vec<String>>) {
+    if urls.changed().await.is_err() {
+        std::future::pending().await
     }
 }

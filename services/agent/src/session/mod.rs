@@ -16,6 +16,7 @@ use bessemer_proto::v1::{
     AgentHeartbeat, AgentHello, AgentMessage, ConductorMessage, LookupRequest, LookupResponse,
     StartTask, TaskUpdate,
 };
+use bessemer_wire::step::offered_to_proto;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -121,6 +122,8 @@ impl Agent {
             token: found.token.clone(),
             agent_version: AGENT_VERSION.to_owned(),
             inventory: Some(self.machine.inventory()),
+            steps: self.machine.plugins().steps().map(offered_to_proto).collect(),
+            plugin_faults: self.machine.plugins().faults().to_vec(),
         };
         // The channel is new and empty.
         outbox.try_send(message(ToConductor::Hello(hello))).ok();
@@ -165,7 +168,7 @@ impl Agent {
             let acts = tokio::select! {
                 message = receive(&mut inbox) => {
                     let act = match message? {
-                        Some(FromConductor::StartTask(start)) => self.desk.start(wanted(start)),
+                        Some(FromConductor::StartTask(start)) => self.start(wanted(start)),
                         Some(FromConductor::CancelTask(cancel)) => {
                             self.desk.cancel(&cancel.task_id, cancel.epoch)
                         },
@@ -190,6 +193,18 @@ impl Agent {
             };
             self.carry_out(acts, outbox).await?;
         }
+    }
+
+    /// A conductor wants a task done, or tells what it has learnt about the one that runs.
+    fn start(&mut self, start: Start<Option<Task>>) -> Option<Act<Option<Task>, Update>> {
+        let (task_id, task) = (start.task_id.clone(), start.task.clone());
+        let act = self.desk.start(start);
+        if let (Some(Act::ReportProgress), Some(running)) = (&act, &self.running)
+            && running.task_id() == task_id
+        {
+            running.tell(task.as_ref());
+        }
+        act
     }
 
     async fn carry_out(

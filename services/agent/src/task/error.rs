@@ -58,6 +58,14 @@ pub(crate) enum TaskError {
     NoRoomForConfigDrive { drive_bytes: u64, disk: String, reason: String },
     #[error("{disk} does not read as zeros at byte {offset_bytes} after erasing")]
     NotErased { disk: String, offset_bytes: u64 },
+    #[error("the agent has no step `{step}`; its plug-ins offer: {offered}")]
+    StepNotOffered { step: String, offered: String },
+    #[error("{message}")]
+    StepFailed { message: String },
+    #[error(
+        "step `{step}` was cut off half way, and its plug-in does not say that it can be repeated; look at what it left"
+    )]
+    StepInterrupted { step: String },
     /// A defect of the agent.
     #[error("task ended abnormally: {message}")]
     Internal { message: String },
@@ -85,6 +93,9 @@ impl TaskError {
             Self::SourceCorrupt { .. } => "SOURCE_CORRUPT",
             Self::ChecksumMismatch { .. } => "IMAGE_CHECKSUM_MISMATCH",
             Self::NoRoomForConfigDrive { .. } => "NO_ROOM_FOR_CONFIG_DRIVE",
+            Self::StepNotOffered { .. } => "STEP_NOT_OFFERED",
+            Self::StepFailed { .. } => "STEP_FAILED",
+            Self::StepInterrupted { .. } => "STEP_INTERRUPTED",
             Self::Internal { .. } => "INTERNAL",
         }
     }

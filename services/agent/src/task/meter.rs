@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bessemer_proto::v1::Progress;
@@ -9,12 +10,16 @@ use bessemer_proto::v1::Progress;
 /// Over how long the rate is averaged: calm enough to read, quick enough to show a stall.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
+/// Longest message of a task: a line on a screen or two.
+const MESSAGE_CHARACTERS_MAX: usize = 200;
+
 /// Counts a task's bytes. Shared by the threads that do the work.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     total_bytes: AtomicU64,
     done_bytes: AtomicU64,
     wire_bytes: AtomicU64,
+    message: Mutex<String>,
 }
 
 impl Meter {
@@ -36,6 +41,16 @@ impl Meter {
     /// Body bytes that came over the network.
     pub(crate) fn add_wire(&self, bytes: u64) {
         self.wire_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What the work says of itself.
+    pub(crate) fn set_message(&self, message: &str) {
+        let short = message.chars().take(MESSAGE_CHARACTERS_MAX).collect();
+        *self.message.lock().unwrap_or_else(PoisonError::into_inner) = short;
+    }
+
+    fn message(&self) -> String {
+        self.message.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn done_bytes(&self) -> u64 {
@@ -77,6 +92,7 @@ impl Reporter {
             total_bytes: meter.total_bytes(),
             wire_bytes: meter.wire_bytes(),
             bytes_per_second,
+            message: meter.message(),
             ..Progress::default()
         }
     }

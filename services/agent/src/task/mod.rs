@@ -11,13 +11,15 @@ use bessemer_domain::task::{Ending, Start};
 use bessemer_proto::v1::start_task::Task;
 use bessemer_proto::v1::task_succeeded::Result as TaskResult;
 use bessemer_proto::v1::task_update::Update;
-use bessemer_proto::v1::{Progress, SyncReport, TaskFailed, TaskSucceeded};
+use bessemer_proto::v1::write_image_task::Source;
+use bessemer_proto::v1::{Progress, SyncReport, TaskFailed, TaskSucceeded, WriteImageTask};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::disk::OpenDisk;
 use crate::machine::Machine;
-use crate::{config_drive, erase, image, overwrite};
+use crate::{config_drive, erase, image, overwrite, plugin};
 pub(crate) use error::{TaskError, chain};
 pub(crate) use meter::Meter;
 use meter::Reporter;
@@ -26,10 +28,12 @@ use meter::Reporter;
 #[derive(Debug)]
 pub(crate) struct RunningTask {
     task_id: String,
-    step: &'static str,
+    step: String,
     meter: Arc<Meter>,
     reporter: Reporter,
     stop: CancellationToken,
+    /// Where the image is, as far as is known now.
+    urls: watch::Sender<Vec<String>>,
     work: JoinHandle<Result<TaskResult, TaskError>>,
     _stop_on_drop: DropGuard,
 }
@@ -38,6 +42,7 @@ pub(crate) struct RunningTask {
 pub(crate) fn begin(machine: Arc<Machine>, start: Start<Option<Task>>) -> RunningTask {
     let meter = Arc::new(Meter::default());
     let stop = CancellationToken::new();
+    let urls = watch::Sender::new(pack_urls(start.task.as_ref()).to_vec());
     tracing::info!(
         task.id = start.task_id,
         step = step_of(start.task.as_ref()),
@@ -51,8 +56,9 @@ pub(crate) fn begin(machine: Arc<Machine>, start: Start<Option<Task>>) -> Runnin
         reporter: Reporter::default(),
         stop: stop.clone(),
         _stop_on_drop: stop.clone().drop_guard(),
-        work: tokio::spawn(perform(machine, start.task, start.resume, meter, stop)),
-        task_id: start.task_id,
+        task_id: start.task_id.clone(),
+        work: tokio::spawn(perform(machine, start, urls.subscribe(), meter, stop)),
+        urls,
     }
 }
 
@@ -63,7 +69,20 @@ impl RunningTask {
 
     /// How far it is now.
     pub(crate) fn progress(&mut self) -> Progress {
-        self.reporter.report(&self.meter, self.step, Instant::now())
+        self.reporter.report(&self.meter, &self.step, Instant::now())
+    }
+
+    /// Takes from the task, put once more, where its image is now.
+    pub(crate) fn tell(&self, task: Option<&Task>) {
+        let urls = pack_urls(task);
+        self.urls.send_if_modified(|known| {
+            let is_new = !urls.is_empty() && *known != urls;
+            if is_new {
+                tracing::info!(task.id = self.task_id, ?urls, "told where the image is");
+                *known = urls.to_vec();
+            }
+            is_new
+        });
     }
 
     /// Has it stop as soon as it can; it ends as cancelled, unless it is done before.
@@ -95,27 +114,40 @@ impl RunningTask {
 }
 
 /// The step that a task belongs to, as people know it.
-fn step_of(task: Option<&Task>) -> &'static str {
-    match task {
+fn step_of(task: Option<&Task>) -> String {
+    let name = match task {
         Some(Task::WriteImage(_)) => "deploy.write_image",
         Some(Task::EraseDevicesMetadata(_)) => "deploy.erase_devices_metadata",
         Some(Task::EraseDevices(_)) => "deploy.erase_devices",
         Some(Task::WriteConfigDrive(_)) => "deploy.write_configdrive",
         Some(Task::Sync(_)) => "deploy.tear_down_agent",
+        Some(Task::Plugin(task)) => return format!("deploy.{}", task.step),
         None => "unknown",
+    };
+    name.to_owned()
+}
+
+/// Where a task's pack is; nowhere when it has none.
+fn pack_urls(task: Option<&Task>) -> &[String] {
+    match task {
+        Some(Task::WriteImage(WriteImageTask { source: Some(Source::Pack(pack)), .. })) => {
+            &pack.urls
+        }
+        _ => &[],
     }
 }
 
 async fn perform(
     machine: Arc<Machine>,
-    task: Option<Task>,
-    resume: bool,
+    start: Start<Option<Task>>,
+    urls: watch::Receiver<Vec<String>>,
     meter: Arc<Meter>,
     stop: CancellationToken,
 ) -> Result<TaskResult, TaskError> {
+    let Start { task_id, resume, task, .. } = start;
     match task {
         Some(Task::WriteImage(task)) => {
-            let write = image::write(&machine, task, resume, &meter, &stop);
+            let write = image::write(&machine, task, resume, urls, &meter, &stop);
             Box::pin(write).await.map(TaskResult::WriteImage)
         }
         Some(Task::EraseDevicesMetadata(_)) => {
@@ -136,6 +168,9 @@ async fn perform(
         Some(Task::Sync(_)) => {
             blocking(move || flush_disks(&machine)).await.map(|()| TaskResult::Sync(SyncReport {}))
         }
+        Some(Task::Plugin(task)) => plugin::run(&machine, &task_id, &task, resume, &meter, &stop)
+            .await
+            .map(TaskResult::Plugin),
         None => Err(TaskError::invalid("task", "", "is of a kind that this agent does not know")),
     }
 }

@@ -3,6 +3,7 @@
 
 mod cache;
 mod conductor;
+mod plugins;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -53,6 +54,8 @@ impl Machine {
             .arg(self.disk())
             .arg("--state-dir")
             .arg(self.directory.path().join("memory"))
+            .arg("--steps-dir")
+            .arg(self.directory.path().join("steps.d"))
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

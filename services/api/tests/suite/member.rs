@@ -26,12 +26,18 @@ pub(crate) const CONDUCTOR: &str = "conductor-1";
 /// Where it says that it listens.
 pub(crate) const CONDUCTOR_ADDRESS: &str = "http://127.0.0.1:7000";
 
+const ANY: &str = "127.0.0.1:0";
+
 /// Silent conductors are not the subject of most tests.
 const LEASE_MILLISECONDS: u32 = 600_000;
 
 pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) incarnation: Incarnation,
+    /// Where its dashboard is.
+    pub(crate) dashboard: String,
+    /// Where its metrics are.
+    pub(crate) metrics: String,
     address: String,
     handle: Handle,
     shutdown: CancellationToken,
@@ -45,7 +51,9 @@ impl Running {
     pub(crate) async fn start_with(data_dir: &Path, lease_milliseconds: u32) -> Self {
         let only = Member { id: 1, address: "127.0.0.1:1".into() };
         let config = Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: ANY.parse().unwrap(),
+            dashboard_listen: Some(ANY.parse().unwrap()),
+            metrics_listen: Some(ANY.parse().unwrap()),
             conductor_lease_milliseconds: lease_milliseconds,
             ..Config::new(1, data_dir, vec![only])
         };
@@ -56,6 +64,8 @@ impl Running {
         let running = Self {
             client,
             incarnation: Incarnation::new(Uuid::new_v4()),
+            dashboard: format!("http://{}", handle.dashboard_address.unwrap()),
+            metrics: format!("http://{}", handle.metrics_address.unwrap()),
             address,
             handle,
             shutdown,

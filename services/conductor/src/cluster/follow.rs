@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::{ANSWER_BYTES_MAX, Members, RETRY_PAUSE};
+use crate::metrics::Metrics;
 
 /// A member that follows its leader says something every second, if only that nothing happened. One that is silent for
 /// longer is cut off from the others, or hangs.
@@ -27,6 +28,8 @@ pub(crate) struct Followers {
     pub(crate) changes: mpsc::Sender<Vec<Touched>>,
     /// Which events to publish.
     pub(crate) notices: mpsc::Sender<Notice>,
+    /// What is counted of it.
+    pub(crate) metrics: Metrics,
 }
 
 /// Follows for ever. A stream that breaks is continued with another member from the revision reached.
@@ -101,6 +104,7 @@ async fn fold(state: &mut State, events: Vec<Event>, followers: &Followers) -> R
             )));
         }
         state.evolve(&sealed);
+        followers.metrics.note(state, &sealed.record);
         committed.push(sealed);
     }
     followers.state.send_replace(state.clone());

@@ -44,6 +44,7 @@ pub(crate) async fn run(
     audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut not_before = Instant::now();
     loop {
+        context.metrics.unpublished(backlog.len());
         let idle = backlog.is_empty() || Instant::now() < not_before;
         tokio::select! {
             biased;

@@ -17,31 +17,47 @@ use crate::Context;
 pub(super) async fn perform(
     context: &Context,
     job: &Job,
-    mut resume: bool,
+    resume: bool,
     task: Task,
+) -> Result<Option<TaskResult>, Failure> {
+    let (_unchanged, task) = watch::channel(task);
+    perform_newest(context, job, resume, task).await
+}
+
+/// [`perform`] for a task that may change in where things are, not in what is to be done: the agent is told at once.
+pub(super) async fn perform_newest(
+    context: &Context,
+    job: &Job,
+    mut resume: bool,
+    mut task: watch::Receiver<Task>,
 ) -> Result<Option<TaskResult>, Failure> {
     loop {
         let session = boot_agent::connected(context, job, context.limits.silence()).await?;
-        let start = StartTask {
-            task_id: job.task_id(),
-            epoch: job.epoch,
-            resume,
-            task: Some(task.clone()),
-        };
-        context.entitled(job.node, job.epoch).await;
-        if let Some(updates) = session.start(start).await
-            && let Some(end) = follow(context, job, updates).await
-        {
-            return end;
+        loop {
+            let start = StartTask {
+                task_id: job.task_id(),
+                epoch: job.epoch,
+                resume,
+                task: Some(task.borrow_and_update().clone()),
+            };
+            // Whoever answers next may find work half done.
+            resume = true;
+            context.entitled(job.node, job.epoch).await;
+            let Some(updates) = session.start(start).await else { break };
+            tokio::select! {
+                end = follow(context, job, updates) => match end {
+                    Some(end) => return end,
+                    None => break,
+                },
+                Ok(()) = task.changed() => {}
+            }
         }
-        // Whoever answers next may find work half done.
-        resume = true;
         job.note_trouble("the agent's session ended; waiting for it to come back".to_owned());
     }
 }
 
 /// Follows a task to its end; none when the session ends first.
-async fn follow(
+pub(super) async fn follow(
     context: &Context,
     job: &Job,
     mut updates: watch::Receiver<Option<TaskUpdate>>,

@@ -8,17 +8,19 @@ use bessemer_hardware::BootDevice;
 use tokio::time::timeout;
 
 use super::hardware::bmc;
-use super::{Failure, Job};
+use super::{Failure, Job, node_of, plugin};
 use crate::Context;
 use crate::sessions::Session;
 
 /// How long an agent that a predecessor may have booted has to come back: it looks up again within seconds.
 const RETURN_LIMIT: Duration = Duration::from_secs(15);
 
-/// Boots the agent, unless one is there or, after a take-over, returns by itself.
+/// Boots the agent, unless one is there or, after a take-over, returns by itself. One that lacks a step of the plan ends
+/// it here, before anything is written.
 pub(super) async fn run(context: &Context, job: &Job, resume: bool) -> Result<StepResult, Failure> {
     let patience = if resume { RETURN_LIMIT } else { Duration::ZERO };
     let session = connected(context, job, patience).await?;
+    plugin::check_offered_by(&session, &node_of(context, job)?)?;
     Ok(StepResult::Agent(session.inventory))
 }
 

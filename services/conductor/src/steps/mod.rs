@@ -6,8 +6,12 @@ mod agent_task;
 mod boot_agent;
 mod hardware;
 mod image;
+mod playbook;
+mod plugin;
+mod ramdisk;
 
 pub(crate) use hardware::chain;
+pub(crate) use image::config_drive_iso;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -102,6 +106,12 @@ enum Trouble {
     Final(Failure),
 }
 
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Final(failure)
+    }
+}
+
 /// Does a step from report to report. Ends without a word when the claim or the plan is gone: whoever holds them now
 /// goes on.
 pub(crate) async fn run(context: &Context, job: &Job) {
@@ -153,13 +163,14 @@ async fn report(context: &Context, job: &Job, report: StepReport) -> Result<(), 
 }
 
 async fn perform(context: &Context, job: &Job, resume: bool) -> Result<StepResult, Failure> {
-    match job.step {
+    match &job.step {
         Step::VerifyPower => hardware::verify_power(context, job).await,
         Step::PrepareImage => image::prepare(context, job).await,
         Step::Deploy | Step::PrepareCleaning | Step::PrepareInspection => {
             boot_agent::run(context, job, resume).await
         }
         Step::WriteImage => image::write(context, job, resume).await,
+        Step::RunPlaybook => playbook::run(context, job).await,
         Step::WriteConfigdrive => image::write_config_drive(context, job, resume).await,
         Step::EraseDevicesMetadata => agent_task::erase_metadata(context, job, resume).await,
         Step::EraseDevices => agent_task::erase(context, job, resume).await,
@@ -168,8 +179,11 @@ async fn perform(context: &Context, job: &Job, resume: bool) -> Result<StepResul
             agent_task::sync(context, job, resume).await?;
             hardware::power_off(context, job).await
         }
-        Step::TearDown | Step::TearDownInspection => hardware::power_off(context, job).await,
+        Step::BootRamdisk => ramdisk::boot(context, job).await,
+        Step::TearDown => ramdisk::tear_down(context, job).await,
+        Step::TearDownInspection => hardware::power_off(context, job).await,
         Step::BootInstance => hardware::boot_instance(context, job).await,
+        Step::Plugin(step) => plugin::run(context, job, step).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use bessemer_image::ReadAt;
@@ -32,6 +32,8 @@ pub(crate) struct Conversion<'a> {
 pub(crate) struct Staged {
     pub(crate) manifest: Manifest,
     pub(crate) raw_digest: Digest,
+    /// zstd level of the chunks.
+    pub(crate) level: i32,
     pub(crate) pack: PathBuf,
     pub(crate) manifest_file: PathBuf,
 }
@@ -63,25 +65,29 @@ impl Conversion<'_> {
             PrepareError::from_pack(error, self.pack.clone(), read_failed, self.source_url)
         })?;
         sink.file.sync_all().map_err(failed)?;
-        self.write_manifest(&packed.manifest)
-            .map_err(|source| PrepareError::storage("write", &self.manifest, source))?;
+        store_manifest(&packed.manifest, &self.manifest)?;
         Ok(Staged {
             manifest: packed.manifest,
             raw_digest: packed.raw_digest,
+            level: self.level,
             pack: self.pack.clone(),
             manifest_file: self.manifest.clone(),
         })
     }
 
-    fn write_manifest(&self, manifest: &Manifest) -> io::Result<()> {
-        let mut file = File::create(&self.manifest)?;
-        file.write_all(manifest.encoded())?;
-        file.sync_all()
-    }
-
     fn unreadable(&self, error: DiskError) -> PrepareError {
         PrepareError::Disk { source_url: self.source_url.to_owned(), error }
     }
+}
+
+/// Writes a manifest's file, durably.
+pub(super) fn store_manifest(manifest: &Manifest, path: &Path) -> Result<(), PrepareError> {
+    let store = || {
+        let mut file = File::create(path)?;
+        file.write_all(manifest.encoded())?;
+        file.sync_all()
+    };
+    store().map_err(|source| PrepareError::storage("write", path, source))
 }
 
 /// The pack's file. Refuses to be written when the service stops, which ends the conversion.

@@ -13,6 +13,7 @@ use crate::error::PrepareError;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
     Resolving,
+    Copying,
     Downloading,
     Converting,
     Verifying,
@@ -22,6 +23,7 @@ impl Phase {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Resolving => "resolving",
+            Self::Copying => "copying",
             Self::Downloading => "downloading",
             Self::Converting => "converting",
             Self::Verifying => "verifying",

@@ -1,6 +1,7 @@
 //! Makes prepared images of sources.
 
 mod convert;
+mod copy;
 mod expand;
 mod job;
 mod local;
@@ -61,10 +62,9 @@ impl Preparation {
     /// Prepares the image and publishes it.
     pub(crate) async fn run(self) -> Result<Entry, PrepareError> {
         let this = Arc::new(self);
-        let converted = match &this.request.source {
-            Source::File(path) => local::convert(&this, path).await,
-            Source::Http(url) => remote::convert(&this, url).await,
-            Source::Oci(reference) => remote::convert(&this, &this.blob_url(reference)).await,
+        let converted = match this.copy_of_peer().await {
+            Some(copied) => Ok(copied),
+            None => this.convert_source().await,
         };
         this.blocking(move |this| {
             let published = converted.and_then(|converted| this.publish(converted));
@@ -74,6 +74,31 @@ impl Preparation {
             published
         })
         .await
+    }
+
+    /// What another cache has of the image; none when no other one has it, or it cannot be had from there.
+    async fn copy_of_peer(self: &Arc<Self>) -> Option<Converted> {
+        let found = self.shared.replicas.find(&self.key).await?;
+        match copy::convert(self, &found).await {
+            Ok(copied) => {
+                let peer_url = found.image.urls.into_iter().take(1).collect();
+                self.shared.replicas.note_holders(&found.image.manifest_digest, peer_url);
+                Some(copied)
+            }
+            Err(error) => {
+                let (source, peer) = (self.source_url(), found.peer);
+                tracing::warn!(source, peer, %error, "image not copied, preparing it here");
+                None
+            }
+        }
+    }
+
+    async fn convert_source(self: &Arc<Self>) -> Result<Converted, PrepareError> {
+        match &self.request.source {
+            Source::File(path) => local::convert(self, path).await,
+            Source::Http(url) => remote::convert(self, url).await,
+            Source::Oci(reference) => remote::convert(self, &self.blob_url(reference)).await,
+        }
     }
 
     /// Removes what a failed preparation left; it may be as large as a pack.
@@ -197,7 +222,7 @@ impl Preparation {
             manifest_bytes: manifest.encoded().len() as u64,
             chunk_count: manifest.chunk_count(),
             zero_chunk_count: manifest.zero_chunk_count(),
-            compression_level: self.shared.config.compression_level,
+            compression_level: staged.level,
             prepared_at_unix_seconds: now.as_secs(),
             pinned: false,
         };

@@ -26,6 +26,16 @@ pub(super) enum View {
     Raw,
 }
 
+impl View {
+    /// What monitoring calls it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Pack => "pack",
+            Self::Raw => "raw",
+        }
+    }
+}
+
 impl OpenPack {
     /// Length of a view in bytes.
     pub(super) fn total_bytes(&self, view: View) -> u64 {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bessemer_image::pack::ManifestDigest;
 use bessemer_proto::v1;
+use bessemer_proto::v1::image_replica_service_server::ImageReplicaService;
 use bessemer_proto::v1::image_service_server::ImageService;
 use bessemer_proto::v1::prepare_image_response::Update;
 use futures::Stream;
@@ -46,13 +47,12 @@ impl ImageService for Images {
         let request = request::Request::try_new(spec, name, self.0.config.allow_md5)
             .map_err(|error| error.to_status())?;
         let joined = self.0.prepare(request).await.map_err(|error| error.to_status())?;
-        let base_url = self.0.base_url.clone();
         Ok(Response::new(match joined {
             Joined::Prepared(entry) => {
-                let image = response(Update::Image(entry.to_proto(&base_url)));
+                let image = response(Update::Image(self.0.image(&entry)));
                 Box::pin(tokio_stream::once(Ok(image)))
             }
-            Joined::Job(job) => Box::pin(follow(job, base_url)),
+            Joined::Job(job) => Box::pin(follow(job, Arc::clone(&self.0))),
         }))
     }
 
@@ -61,7 +61,7 @@ impl ImageService for Images {
         request: Request<v1::GetImageRequest>,
     ) -> Result<Response<v1::Image>, Status> {
         let (entry, _) = self.find(&request.into_inner().image)?;
-        Ok(Response::new(entry.to_proto(&self.0.base_url)))
+        Ok(Response::new(self.0.image(&entry)))
     }
 
     async fn list_images(
@@ -69,7 +69,7 @@ impl ImageService for Images {
         _: Request<v1::ListImagesRequest>,
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
         let entries = self.0.catalogue.list();
-        let images = entries.iter().map(|entry| entry.to_proto(&self.0.base_url)).collect();
+        let images = entries.iter().map(|entry| self.0.image(entry)).collect();
         Ok(Response::new(v1::ListImagesResponse { images }))
     }
 
@@ -99,7 +99,7 @@ impl ImageService for Images {
             PrepareError::storage("write", self.0.layout.catalogue_dir(), source).to_status()
         })?;
         let (entry, _) = self.find(&image)?;
-        Ok(Response::new(entry.to_proto(&self.0.base_url)))
+        Ok(Response::new(self.0.image(&entry)))
     }
 
     async fn evict_image(
@@ -114,8 +114,24 @@ impl ImageService for Images {
             .await?
             .map_err(|error| not_evicted(error, &self.0.layout.pack(id)))?;
         tracing::info!(image.id = %id, image.name = entry.name, force, "image evicted");
-        let image = Some(entry.to_proto(&self.0.base_url));
+        let image = Some(self.0.image(&entry));
         Ok(Response::new(v1::EvictImageResponse { image }))
+    }
+}
+
+#[tonic::async_trait]
+impl ImageReplicaService for Images {
+    async fn find_prepared_image(
+        &self,
+        request: Request<v1::FindPreparedImageRequest>,
+    ) -> Result<Response<v1::FindPreparedImageResponse>, Status> {
+        let entry = self.0.catalogue.get(&request.into_inner().key);
+        Ok(Response::new(entry.map_or_else(Default::default, |entry| {
+            v1::FindPreparedImageResponse {
+                image: Some(self.0.image(&entry)),
+                compression_level: entry.compression_level,
+            }
+        })))
     }
 }
 
@@ -157,7 +173,7 @@ fn verify(
     })
     .map_err(|source| PrepareError::storage("read", shared.layout.pack(id), source))?;
     Ok(v1::VerifyImageResponse {
-        image: Some(entry.to_proto(&shared.base_url)),
+        image: Some(shared.image(entry)),
         checked_bytes: total_bytes,
         total_bytes,
         damaged_chunk_count,
@@ -185,10 +201,10 @@ fn not_evicted(error: NotEvicted, pack: &Path) -> Status {
 /// Progress now and then, and at the end the image or the error.
 fn follow(
     job: Job,
-    base_url: String,
+    shared: Arc<Shared>,
 ) -> impl Stream<Item = Result<v1::PrepareImageResponse, Status>> {
     futures::stream::unfold((Some(job), true), move |(job, is_first)| {
-        let base_url = base_url.clone();
+        let shared = Arc::clone(&shared);
         async move {
             let mut job = job?;
             let interval = if is_first { Duration::ZERO } else { PROGRESS_INTERVAL };
@@ -205,7 +221,7 @@ fn follow(
                 }
             };
             let last = match outcome.as_deref() {
-                Some(Ok(entry)) => Ok(response(Update::Image(entry.to_proto(&base_url)))),
+                Some(Ok(entry)) => Ok(response(Update::Image(shared.image(entry)))),
                 Some(Err(error)) => Err(error.to_status()),
                 None => Err(PrepareError::Lost.to_status()),
             };

@@ -15,6 +15,7 @@ use bessemer_image::pack::ManifestDigest;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 
 use super::frames::{OpenPack, View};
+use super::pace::{Pace, paced};
 use super::range::{self, Wanted};
 use crate::cache::Shared;
 use crate::heal;
@@ -71,6 +72,7 @@ async fn manifest(
 ) -> Result<Response, Problem> {
     let (_, pack) = open(&shared, &id).await?;
     let body = bytes::Bytes::copy_from_slice(pack.manifest.encoded());
+    shared.metrics.served("manifest").inc_by(body.len() as u64);
     Ok((headers(&id, View::Pack), body).into_response())
 }
 
@@ -134,7 +136,13 @@ async fn body(
     view: View,
     range: Range<u64>,
 ) -> Result<Body, Problem> {
+    let served = shared.metrics.served(view.name());
+    let own = Pace::of(shared.config.response_limit_bytes_per_second).map(Arc::new);
+    let paces: Arc<[_]> = shared.pace.iter().cloned().chain(own).collect();
     let stream = healing_on_error(shared, id, pack.stream(view, range));
+    let stream = paced(stream, paces).inspect_ok(move |piece| {
+        served.inc_by(piece.len() as u64);
+    });
     let mut stream = Box::pin(stream);
     match stream.next().await {
         None => Ok(Body::empty()),
@@ -153,6 +161,7 @@ fn healing_on_error(
 ) -> impl Stream<Item = io::Result<bytes::Bytes>> + Send {
     stream.inspect_err(move |error| {
         tracing::error!(image.id = %id, %error, "pack cannot be served");
+        shared.metrics.damaged();
         if let Ok(Some(entry)) = shared.catalogue.use_id(id) {
             heal::start(&shared, id, entry);
         }

@@ -3,7 +3,9 @@
 mod frames;
 mod grpc;
 mod http;
+mod pace;
 mod range;
 
 pub(crate) use grpc::Images;
 pub(crate) use http::router;
+pub(crate) use pace::Pace;

@@ -10,5 +10,6 @@ mod origin;
 mod prepare;
 mod refuse;
 mod registry;
+mod replicas;
 mod serve;
 mod soak;

@@ -13,14 +13,14 @@ const SLOW_BYTES_PER_SECOND: u64 = 2 << 20;
 pub(crate) async fn run(site: &mut Site) -> anyhow::Result<()> {
     available(site).await?;
     site.machine.console.forget();
-    site.cluster.proxy.limit_bytes_per_second(SLOW_BYTES_PER_SECOND);
+    site.cluster.caches[0].proxy.limit_bytes_per_second(SLOW_BYTES_PER_SECOND);
     site.cluster.deploy(NODE, deployment(site, "second.example")).await?;
     half_written(site).await?;
 
     let before = claim(site).await?;
     let owner: usize = before.conductor_id.trim_start_matches('c').parse()?;
     site.cluster.conductors[owner].kill();
-    site.cluster.proxy.limit_bytes_per_second(0);
+    site.cluster.caches[0].proxy.limit_bytes_per_second(0);
     site.cluster.until_state(NODE, "active").await?;
     says_its_name(site, "second.example").await?;
 

@@ -24,10 +24,10 @@ async fn cluster() -> (Cluster, Node) {
 async fn a_byte_damaged_in_transit_is_refused_and_fetched_again() {
     let (cluster, node) = cluster().await;
     // Past the manifest, in the middle of the frames.
-    cluster.proxy.damage_byte_after(20 << 20);
+    cluster.caches[0].proxy.damage_byte_after(20 << 20);
     cluster.deploy(NAME, deployment(&cluster)).await.unwrap();
     let active = cluster.until_state(NAME, "active").await.unwrap();
-    assert_eq!(cluster.proxy.damaged(), 1);
+    assert_eq!(cluster.caches[0].proxy.damaged(), 1);
     let write = active.status.unwrap().deployment.unwrap().write.unwrap();
     assert_eq!(write.refused_chunks, 1, "{write:?}");
     assert_holds_image(&cluster, &node);
@@ -48,12 +48,12 @@ async fn a_cache_that_cannot_heal_says_why() {
     let (cluster, node) = deployed_once().await;
     let source = placed(&cluster);
     // Everything is prepared and checked; then the pack goes bad under the write, and the source with it.
-    cluster.proxy.limit_bytes_per_second(8 << 20);
+    cluster.caches[0].proxy.limit_bytes_per_second(8 << 20);
     rebuild(&cluster, &node).await;
     write_begun(&cluster).await;
     fs::write(&source, b"something else").unwrap();
     damage(&pack(&cluster));
-    cluster.proxy.limit_bytes_per_second(0);
+    cluster.caches[0].proxy.limit_bytes_per_second(0);
     let failed = cluster.until_state(NAME, "deploy failed").await.unwrap();
     let error = failed.status.unwrap().last_error;
     assert!(error.contains("the source cannot be had again"), "{error}");
@@ -65,7 +65,7 @@ async fn a_cache_that_cannot_heal_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aborted_write_leaves_no_partition_table() {
     let (cluster, node) = deployed_once().await;
-    cluster.proxy.limit_bytes_per_second(8 << 20);
+    cluster.caches[0].proxy.limit_bytes_per_second(8 << 20);
     rebuild(&cluster, &node).await;
     write_begun(&cluster).await;
     cluster.client.abort_node(verb(NAME)).await.unwrap();
@@ -110,7 +110,7 @@ async fn rebuild(cluster: &Cluster, node: &Node) {
 /// The one pack in the cache: its largest file.
 fn pack(cluster: &Cluster) -> PathBuf {
     let mut files = Vec::new();
-    collect(&cluster.home().join("cache"), &mut files);
+    collect(&cluster.home().join("image-cache-0"), &mut files);
     files.into_iter().max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap()
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod ansible;
 mod corruption;
 mod deploy;
 mod disaster;
@@ -9,6 +10,8 @@ mod images;
 mod ipmi;
 mod members;
 mod partition;
+mod plugins;
+mod ramdisk;
 mod refusal;
 mod restart;
 mod survival;

@@ -215,7 +215,7 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn assert_refused(error: &anyhow::Error, reason: &str, parts: &[&str]) {
+pub(crate) fn assert_refused(error: &anyhow::Error, reason: &str, parts: &[&str]) {
     let refusal = match error.downcast_ref::<Error>() {
         Some(Error::Refused(refusal)) => refusal,
         other => panic!("not a refusal: {other:?} {error:#}"),

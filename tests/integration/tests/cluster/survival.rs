@@ -17,9 +17,13 @@ const NAME: &str = "survivor";
 
 /// A cluster in the middle of an image write.
 async fn half_written() -> (Cluster, Node) {
-    let cluster = Cluster::start(&Options::default()).await.unwrap();
+    half_written_in(&Options::default()).await
+}
+
+async fn half_written_in(options: &Options) -> (Cluster, Node) {
+    let cluster = Cluster::start(options).await.unwrap();
     let node = cluster.available_node(NAME, LARGE_DISK_BYTES).await.unwrap();
-    cluster.proxy.limit_bytes_per_second(SLOW_BYTES_PER_SECOND);
+    limit_caches(&cluster, SLOW_BYTES_PER_SECOND);
     cluster.deploy(NAME, deployment(&cluster)).await.unwrap();
     wait_for("half of the image", Duration::from_secs(90), async || {
         let node = cluster.node(NAME).await.map_err(|error| error.to_string())?;
@@ -37,9 +41,15 @@ async fn half_written() -> (Cluster, Node) {
     (cluster, node)
 }
 
+fn limit_caches(cluster: &Cluster, bytes_per_second: u64) {
+    for cache in &cluster.caches {
+        cache.proxy.limit_bytes_per_second(bytes_per_second);
+    }
+}
+
 /// The deployment completes, the disk is right, nothing was fetched from the start again, no event is missing or twice.
 async fn assert_completes(cluster: &Cluster, node: &Node) {
-    cluster.proxy.limit_bytes_per_second(0);
+    limit_caches(cluster, 0);
     let active = cluster.until_state(NAME, "active").await.unwrap();
     assert_holds_image(cluster, node);
     let deployment = active.status.unwrap().deployment.unwrap();
@@ -111,9 +121,27 @@ async fn the_owning_conductor_is_drained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_cache_is_killed() {
     let (mut cluster, node) = half_written().await;
-    cluster.cache.kill();
-    cluster.cache.restart().unwrap();
+    cluster.caches[0].process.kill();
+    cluster.caches[0].process.restart().unwrap();
     assert_completes(&cluster, &node).await;
+}
+
+/// One of two caches dies and stays away, whichever of them the agent reads from.
+async fn an_image_cache_is_lost(place: usize) {
+    let options = Options { caches: 2, ..Options::default() };
+    let (mut cluster, node) = half_written_in(&options).await;
+    cluster.caches[place].process.kill();
+    assert_completes(&cluster, &node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_image_cache_is_lost() {
+    an_image_cache_is_lost(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_image_cache_is_lost() {
+    an_image_cache_is_lost(1).await;
 }
 
 /// Its store is lost as well: the stream is completed from the ledger.

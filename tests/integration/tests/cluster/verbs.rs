@@ -27,6 +27,7 @@ async fn a_machine_is_inspected_erased_and_adopted() {
         node: "m".into(),
         version: 0,
         clean_steps: vec!["erase_devices".into()],
+        ..CleanNodeRequest::default()
     };
     cluster.client.clean_node(clean).await.unwrap();
     cluster.until_state("m", "manageable").await.unwrap();

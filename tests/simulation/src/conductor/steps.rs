@@ -80,7 +80,7 @@ impl Conductor {
     }
 
     async fn perform_step(self: &Rc<Self>, job: &Job, resume: bool) -> Result<StepResult, Failure> {
-        match job.step {
+        match &job.step {
             Step::VerifyPower => {
                 let state = self.order(job, Order::ReadPower).await;
                 Ok(StepResult::Power(state))
@@ -101,6 +101,10 @@ impl Conductor {
             Step::WriteConfigdrive => {
                 self.agent_task(job, resume, Task::Sync).await.map(|()| StepResult::Done)
             }
+            Step::Plugin(_) => {
+                self.agent_task(job, resume, Task::Plugin).await?;
+                Ok(StepResult::Plugin(Default::default()))
+            }
             Step::EraseDevicesMetadata => {
                 self.agent_task(job, resume, Task::Erase).await?;
                 Ok(StepResult::Erased(Vec::new()))
@@ -109,6 +113,8 @@ impl Conductor {
                 self.agent_task(job, resume, Task::Erase).await?;
                 Ok(StepResult::ErasedDevices(Vec::new()))
             }
+            // What a playbook does is nothing to the disk here.
+            Step::RunPlaybook => Ok(StepResult::Done),
             Step::PrepareInstanceBoot => {
                 self.order(job, Order::Boot(BootDevice::Disk)).await;
                 Ok(StepResult::Done)
@@ -118,7 +124,7 @@ impl Conductor {
                 Ok(self.power_off(job).await)
             }
             Step::TearDown | Step::TearDownInspection => Ok(self.power_off(job).await),
-            Step::BootInstance => {
+            Step::BootInstance | Step::BootRamdisk => {
                 let state = self.order(job, Order::Power(PowerState::On)).await;
                 Ok(StepResult::Power(state))
             }
@@ -147,9 +153,11 @@ impl Conductor {
 
     async fn prepare(&self, job: &Job) -> Result<Image, Failure> {
         let deployment = self.deployment(job)?;
+        let image = deployment.spec.image.as_ref();
+        let image = image.ok_or_else(|| Failure::new("IMAGE_MISSING", "there is none"))?;
         let mut pause = RETRY_PAUSE;
         loop {
-            match self.world.prepare_image(&deployment.spec.image).await {
+            match self.world.prepare_image(image).await {
                 Ok(image) => return Ok(image),
                 Err(PrepareError::Refused) => {
                     return Err(Failure::new(

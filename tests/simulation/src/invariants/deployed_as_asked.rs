@@ -21,8 +21,10 @@ impl DeployedAsAsked {
         if node.provision.state != ProvisionState::Active {
             return Ok(());
         }
-        let asked =
-            node.deployment.as_ref().and_then(|deployment| image_of(&deployment.spec.image));
+        let asked = node
+            .deployment
+            .as_ref()
+            .and_then(|deployment| image_of(deployment.spec.image.as_ref()?));
         let is_whole = asked.is_some_and(|image| machine.disk.borrow().holds(image));
         if is_whole && machine.booted.get() == asked {
             return Ok(());

@@ -18,6 +18,7 @@ use bessemer_image::pack::{
 use bessemer_proto::v1::write_image_task::Source;
 use bessemer_proto::v1::{PackSource, RawSource, WriteImageTask, WriteReport};
 use clap::Parser;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::write;
@@ -116,6 +117,7 @@ fn has_table(disk: &Path) -> bool {
 
 /// A task of writing, and the ways to look at it.
 struct Writing {
+    urls: watch::Sender<Vec<String>>,
     meter: Arc<Meter>,
     stop: CancellationToken,
     work: tokio::task::JoinHandle<Result<WriteReport, TaskError>>,
@@ -129,11 +131,19 @@ fn begin(disk: &Path, task: WriteImageTask, resume: bool) -> Writing {
     let machine = Machine::new(&config);
     let (meter, stop) = (Arc::new(Meter::default()), CancellationToken::new());
     let (task_meter, task_stop) = (Arc::clone(&meter), stop.clone());
+    let (urls, task_urls) = watch::channel(pack_urls(&task));
     let work = tokio::spawn(async move {
-        let work = write(&machine, task, resume, &task_meter, &task_stop);
+        let work = write(&machine, task, resume, task_urls, &task_meter, &task_stop);
         tokio::time::timeout(PATIENCE, work).await.expect("stuck")
     });
-    Writing { meter, stop, work }
+    Writing { urls, meter, stop, work }
+}
+
+fn pack_urls(task: &WriteImageTask) -> Vec<String> {
+    match &task.source {
+        Some(Source::Pack(pack)) => pack.urls.clone(),
+        _ => Vec::new(),
+    }
 }
 
 async fn write_to(disk: &Path, task: WriteImageTask) -> Result<WriteReport, TaskError> {

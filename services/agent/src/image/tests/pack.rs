@@ -303,9 +303,54 @@ async fn an_image_for_other_sectors_is_refused_before_the_disk_is_touched() {
     let Some(Source::Pack(pack)) = image.task(&[&origin]).source else { panic!() };
     bessemer_runtime::install_tls_provider();
     let (meter, stop) = (Arc::new(Meter::default()), CancellationToken::new());
-    let error = super::super::write_pack(&target, &pack, false, &meter, &stop).await.unwrap_err();
+    let (_unchanged, urls) = watch::channel(pack.urls.clone());
+    let write = super::super::write_pack(&target, &pack, false, urls, &meter, &stop);
+    let error = write.await.unwrap_err();
     assert_eq!(error.reason(), "IMAGE_SECTOR_SIZE");
     let said = error.to_string();
     assert!(said.contains("sectors of 512 bytes") && said.contains("have 4096"), "{said}");
     assert!(std::fs::read(disk.path()).unwrap() == before);
+}
+
+/// The only cache that the agent knows dies in the middle; the conductor tells it of another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_goes_on_at_a_server_that_the_agent_is_told_of_later() {
+    let image = Prepared::of(partitioned_image(60));
+    let (first, second) = (image.serve().await, image.serve().await);
+    let dead = std::iter::repeat_n(Fault::Status(503, "dead"), 100_000);
+    first.add_faults(std::iter::once(Fault::CutAfter(5 * MIB)).chain(dead));
+    let (asked, mut asking) = watch::channel(0);
+    first.watch(move || asked.send_modify(|times| *times += 1));
+    let disk = used_disk(60);
+
+    let writing = begin(disk.path(), image.task(&[&first]), false);
+    asking.wait_for(|times| *times >= 3).await.unwrap();
+    writing.urls.send_replace(vec![second.url.clone()]);
+    let report = writing.work.await.unwrap().unwrap();
+
+    assert_holds(disk.path(), &image.raw);
+    let sent_again = report.wire_bytes.saturating_sub(data_bytes(&image) + OVERHEAD_BYTES);
+    assert!(sent_again <= MIB as u64 + UNSENT_BYTES as u64, "{sent_again} bytes sent again");
+}
+
+/// Each server sends a part; what a lost one had begun comes from the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_share_the_work_and_a_lost_ones_part_goes_to_the_others() {
+    let image = Prepared::of(noise(11, 320 * MIB));
+    let (first, second) = (image.serve().await, image.serve().await);
+    let dead = std::iter::repeat_n(Fault::Status(503, "dead"), 100_000);
+    second.add_faults(std::iter::once(Fault::CutAfter(20 * MIB)).chain(dead));
+    let disk = used_disk(320);
+
+    let report = write_to(disk.path(), image.task(&[&first, &second])).await.unwrap();
+
+    assert_holds(disk.path(), &image.raw);
+    let sent = |origin: &Origin| -> usize {
+        let served = origin.served();
+        served.iter().filter(|it| it.path == "/pack").map(|it| it.range.len()).sum()
+    };
+    assert!((19 * MIB..21 * MIB).contains(&sent(&second)), "{} bytes", sent(&second));
+    assert!(sent(&first) >= 299 * MIB, "{} bytes", sent(&first));
+    let sent_again = report.wire_bytes.saturating_sub(data_bytes(&image) + OVERHEAD_BYTES);
+    assert!(sent_again <= (MIB + UNSENT_BYTES) as u64, "{sent_again} bytes sent again");
 }

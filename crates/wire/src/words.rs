@@ -3,10 +3,11 @@
 
 use serde_json::Value;
 
-use crate::output::quantity;
+use crate::quantity;
 
 /// What happened, in one line without the subject.
-pub(crate) fn describe(kind: &str, data: &Value) -> String {
+#[must_use]
+pub fn describe(kind: &str, data: &Value) -> String {
     let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
     let number = |key: &str| data.get(key).and_then(Value::as_u64).unwrap_or_default();
     match kind {
@@ -33,8 +34,16 @@ pub(crate) fn describe(kind: &str, data: &Value) -> String {
         "node.power_changed" => format!("power is {}", text("state")),
         "node.power_failed" => format!("power was not changed: {}", text("message")),
         "node.deployment_requested" => {
-            let source = data.pointer("/deployment/spec/image/source").and_then(Value::as_str);
-            format!("deployment of {} asked for", source.unwrap_or("?"))
+            let spec = |field: &str| {
+                data.pointer(&format!("/deployment/spec/{field}")).and_then(Value::as_str)
+            };
+            let source = spec("image/source").or_else(|| spec("boot_iso"));
+            match source {
+                Some(source) => format!("deployment of {source} asked for"),
+                None => {
+                    format!("deployment by {} asked for", spec("deploy_interface").unwrap_or("?"))
+                }
+            }
         }
         "node.deployment_cleared" => "holds no deployment any more".to_owned(),
         "node.plan_started" => {
@@ -74,6 +83,9 @@ pub(crate) fn describe(kind: &str, data: &Value) -> String {
     }
 }
 
+/// Longest result of a plug-in that is shown in a line; `-o json` has all of it.
+const RESULT_CHARACTERS_MAX: usize = 120;
+
 /// What a step found out or did, where that is worth a word.
 fn result(result: &Value) -> String {
     let data = result.get("data").unwrap_or(&Value::Null);
@@ -90,6 +102,12 @@ fn result(result: &Value) -> String {
             quantity::bytes(number("image_bytes")),
             quantity::bytes(number("wire_bytes"))
         ),
+        Some("plugin") if data.as_object().is_some_and(|said| !said.is_empty()) => {
+            let said = data.to_string();
+            let shown: String = said.chars().take(RESULT_CHARACTERS_MAX).collect();
+            let cut = if shown.len() < said.len() { "…" } else { "" };
+            format!(", {shown}{cut}")
+        }
         _ => String::new(),
     }
 }
@@ -113,6 +131,27 @@ mod tests {
                 json!({"index": 2, "step": "deploy.write_image", "result": {"type": "written", "data":
                     {"image_bytes": 1_073_741_824_u64, "wire_bytes": 52_428_800}}}),
                 "deploy.write_image done, 1.0 GiB from 50 MiB on the wire",
+            ),
+            (
+                "node.step_completed",
+                json!({"index": 1, "step": "deploy.flash", "result": {"type": "plugin", "data":
+                    {"version": "1.2"}}}),
+                r#"deploy.flash done, {"version":"1.2"}"#,
+            ),
+            (
+                "node.step_completed",
+                json!({"step": "deploy.flash", "result": {"type": "plugin", "data": {}}}),
+                "deploy.flash done",
+            ),
+            (
+                "node.deployment_requested",
+                json!({"deployment": {"spec": {"boot_iso": "http://a/b.iso", "image": null}}}),
+                "deployment of http://a/b.iso asked for",
+            ),
+            (
+                "node.deployment_requested",
+                json!({"deployment": {"spec": {"deploy_interface": "custom-agent"}}}),
+                "deployment by custom-agent asked for",
             ),
             (
                 "node.step_started",

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use prost_types::Timestamp;
 
 /// `512 B`, `1.5 KiB`, `87 MiB`: three significant places at most, binary units.
-pub(crate) fn bytes(count: u64) -> String {
+#[must_use]
+pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -25,7 +26,8 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// `350ms`, `3.2s`, `3m12s`, `2h05m`, `3d04h`: how long something takes.
-pub(crate) fn duration(duration: Duration) -> String {
+#[must_use]
+pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0 => format!("{}ms", duration.as_millis()),
@@ -38,7 +40,8 @@ pub(crate) fn duration(duration: Duration) -> String {
 }
 
 /// `42s`, `3m`, `2h`, `5d`: how long ago, in one unit. Empty when it is not known.
-pub(crate) fn age(since: Option<&Timestamp>, now: SystemTime) -> String {
+#[must_use]
+pub fn age(since: Option<&Timestamp>, now: SystemTime) -> String {
     let Some(elapsed) = elapsed(since, now) else { return String::new() };
     let seconds = elapsed.as_secs();
     match seconds {
@@ -50,30 +53,35 @@ pub(crate) fn age(since: Option<&Timestamp>, now: SystemTime) -> String {
 }
 
 /// Time from an instant until now; none when it is not known, zero when the clocks disagree.
-pub(crate) fn elapsed(since: Option<&Timestamp>, now: SystemTime) -> Option<Duration> {
+#[must_use]
+pub fn elapsed(since: Option<&Timestamp>, now: SystemTime) -> Option<Duration> {
     let since = SystemTime::try_from(*since?).ok()?;
     Some(now.duration_since(since).unwrap_or_default())
 }
 
 /// Time between two instants; none unless both are known.
-pub(crate) fn between(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Option<Duration> {
+#[must_use]
+pub fn between(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Option<Duration> {
     elapsed(from, SystemTime::try_from(*to?).ok()?)
 }
 
 /// RFC 3339 in UTC, to the millisecond. Empty when it is not known.
-pub(crate) fn instant(at: Option<&Timestamp>) -> String {
+#[must_use]
+pub fn instant(at: Option<&Timestamp>) -> String {
     let Some(at) = at else { return String::new() };
     let nanos = at.nanos / 1_000_000 * 1_000_000;
     Timestamp { seconds: at.seconds, nanos }.to_string()
 }
 
 /// Part of a whole, rounded down so that 100 % means all of it. 0 of an unknown total.
-pub(crate) fn percent(done: u64, total: u64) -> u64 {
+#[must_use]
+pub fn percent(done: u64, total: u64) -> u64 {
     if total == 0 { 0 } else { (u128::from(done.min(total)) * 100 / u128::from(total)) as u64 }
 }
 
 /// How long the rest takes at this rate; none while rate or total is unknown.
-pub(crate) fn remaining(done: u64, total: u64, bytes_per_second: u64) -> Option<Duration> {
+#[must_use]
+pub fn remaining(done: u64, total: u64, bytes_per_second: u64) -> Option<Duration> {
     if bytes_per_second == 0 || total == 0 {
         return None;
     }

@@ -1,0 +1,89 @@
+//! Deploy interfaces: the ways in which a deployment gets onto a machine.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Invalid;
+
+/// How a deployment gets onto the machine. Names are Ironic's, and stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeployInterface {
+    /// The agent writes an image.
+    #[default]
+    Direct,
+    /// The agent does the operator's steps, and nothing else writes the disk.
+    CustomAgent,
+    /// The machine boots an ISO and runs from it; nothing is written.
+    Ramdisk,
+    /// A playbook of the operator's reaches the machine, on which the agent runs, by SSH.
+    Ansible,
+}
+
+impl DeployInterface {
+    /// All there are.
+    const ALL: &'static [Self] = &[Self::Direct, Self::CustomAgent, Self::Ramdisk, Self::Ansible];
+
+    /// Those that need nothing of the hardware but power and a boot device.
+    const BY_AGENT: &'static [Self] = &[Self::Direct, Self::CustomAgent, Self::Ansible];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::CustomAgent => "custom-agent",
+            Self::Ramdisk => "ramdisk",
+            Self::Ansible => "ansible",
+        }
+    }
+
+    /// Those that machines of a hardware type can have, the default first. IPMI knows no virtual media.
+    #[must_use]
+    pub fn supported_by(driver: &str) -> &'static [Self] {
+        if driver == "ipmi" { Self::BY_AGENT } else { Self::ALL }
+    }
+
+    /// What machines of a hardware type have unless something else is chosen.
+    #[must_use]
+    pub fn default_of(driver: &str) -> Self {
+        Self::supported_by(driver).first().copied().unwrap_or_default()
+    }
+
+    /// Refuses an interface that machines of a hardware type cannot have.
+    ///
+    /// # Errors
+    /// [`Invalid`] with the interfaces that they can have.
+    pub fn check_supported_by(self, driver: &str) -> Result<(), Invalid> {
+        let supported = Self::supported_by(driver);
+        if supported.contains(&self) {
+            return Ok(());
+        }
+        let reason =
+            format!("cannot be had with hardware type `{driver}`, only: {}", names(supported));
+        Err(Invalid::new("deploy_interface", self.as_str(), reason))
+    }
+}
+
+impl fmt::Display for DeployInterface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for DeployInterface {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::ALL.iter().copied().find(|it| it.as_str() == text).ok_or_else(|| {
+            let reason = format!("is none of: {}", names(Self::ALL));
+            Invalid::new("deploy_interface", text, reason)
+        })
+    }
+}
+
+fn names(interfaces: &[DeployInterface]) -> String {
+    interfaces.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,174 @@
+//! Starts the services of a cluster, each with a configuration of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use crate::cluster::Options;
+use crate::nats::NatsServer;
+use crate::network::{Host, Network};
+use crate::process::{Process, binary, free_port};
+use crate::proxy::Proxy;
+
+/// How the configuration of each process begins.
+pub(crate) const METRICS_LISTEN: &str = "metrics_listen = ";
+
+pub(crate) fn members_toml(api_urls: &[String]) -> String {
+    (1..)
+        .zip(api_urls)
+        .map(|(id, url)| {
+            let address = url.trim_start_matches("http://");
+            format!("[[members]]\nid = {id}\naddress = \"{address}\"\n")
+        })
+        .collect()
+}
+
+pub(crate) fn start_members(
+    home: &Path,
+    places: Vec<Place>,
+    cache_urls: &[String],
+) -> anyhow::Result<Vec<Process>> {
+    let api_urls: Vec<_> = places.iter().map(Place::url).collect();
+    let known = members_toml(&api_urls);
+    (1..).zip(places).map(|(id, place)| start_member(home, id, place, cache_urls, &known)).collect()
+}
+
+/// Where a service is to listen.
+#[derive(Debug)]
+pub(crate) struct Place {
+    host: Host,
+    port: u16,
+}
+
+impl Place {
+    pub(crate) fn new(network: Network) -> anyhow::Result<Self> {
+        Ok(Self { host: network.host()?, port: free_port() })
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.host.address(), self.port))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+}
+
+pub(crate) fn start_member(
+    home: &Path,
+    id: u64,
+    place: Place,
+    cache_urls: &[String],
+    known: &str,
+) -> anyhow::Result<Process> {
+    let config = format!(
+        "member_id = {id}\n\
+         data_dir = \"{data}\"\n\
+         listen = \"{listen}\"\n\
+         image_caches = {cache_urls:?}\n\
+         {known}",
+        listen = place.address(),
+        data = home.join(format!("api-{id}")).display(),
+    );
+    start_service(place.host, home, "bessemer-api", &format!("api-{id}"), &config)
+}
+
+/// An image cache, behind a proxy.
+#[derive(Debug)]
+pub struct ImageCache {
+    /// The process.
+    pub process: Process,
+    /// Between agents and it.
+    pub proxy: Proxy,
+}
+
+/// Starts caches that know each other. Answers their gRPC addresses too.
+pub(crate) async fn start_caches(
+    home: &Path,
+    options: &Options,
+) -> anyhow::Result<(Vec<ImageCache>, Vec<String>)> {
+    let places: Vec<_> =
+        (0..options.caches).map(|_| Place::new(options.network)).collect::<anyhow::Result<_>>()?;
+    let urls: Vec<_> = places.iter().map(Place::url).collect();
+    let mut caches = Vec::new();
+    for (number, place) in places.into_iter().enumerate() {
+        let http = SocketAddr::from((place.host.address(), free_port()));
+        let proxy = Proxy::start(options.network.own_address(), http).await?;
+        let peers: Vec<_> = urls.iter().filter(|url| **url != urls[number]).collect();
+        let name = format!("image-cache-{number}");
+        let config = format!(
+            "data_dir = \"{data}\"\n\
+             grpc_listen = \"{grpc}\"\n\
+             http_listen = \"{http}\"\n\
+             advertised_url = \"http://{host}:{port}\"\n\
+             file_roots = [\"{home}\"]\n\
+             peers = {peers:?}\n\
+             {more}",
+            data = home.join(&name).display(),
+            grpc = place.address(),
+            host = agents_reach(options, options.network.own_address()),
+            port = proxy.address().port(),
+            home = home.display(),
+            more = options.cache_config,
+        );
+        let process = start_service(place.host, home, "bessemer-image-cache", &name, &config)?;
+        caches.push(ImageCache { process, proxy });
+    }
+    Ok((caches, urls))
+}
+
+pub(crate) fn start_conductor(
+    home: &Path,
+    number: usize,
+    options: &Options,
+    api_urls: &[String],
+    cache_urls: &[String],
+    nats: Option<&NatsServer>,
+) -> anyhow::Result<Process> {
+    let place = Place::new(options.network)?;
+    let mut config = format!(
+        "id = \"c{number}\"\n\
+         api_urls = {api_urls:?}\n\
+         image_caches = {cache_urls:?}\n\
+         listen = \"{listen}\"\n\
+         advertised_address = \"http://{host}:{port}\"\n\
+         [fake]\n\
+         machines_dir = \"{machines}\"\n\
+         agent_program = \"{agent}\"\n\
+         steps_dir = \"{steps}\"\n\
+         [concurrency]\n\
+         deploys = {deploys}\n\
+         [agent]\n\
+         silence_seconds = 8\n",
+        listen = place.address(),
+        port = place.port,
+        host = agents_reach(options, place.host.address()),
+        deploys = options.deploys_at_once,
+        machines = home.join("machines").display(),
+        agent = binary("bessemer-agent").display(),
+        steps = home.join("steps.d").display(),
+    );
+    config.push_str(&options.conductor_config);
+    if let Some(nats) = nats {
+        config.push_str(&format!("[nats]\nurl = \"{}\"\n", nats.url()));
+    }
+    start_service(place.host, home, "bessemer-conductor", &format!("conductor-{number}"), &config)
+}
+
+/// The host by which agents reach what is at `address`.
+fn agents_reach(options: &Options, address: Ipv4Addr) -> String {
+    options.agents_reach.clone().unwrap_or_else(|| address.to_string())
+}
+
+fn start_service(
+    host: Host,
+    home: &Path,
+    program: &str,
+    name: &str,
+    config: &str,
+) -> anyhow::Result<Process> {
+    let path = home.join(format!("{name}.toml"));
+    let metrics = SocketAddr::from((host.address(), free_port()));
+    std::fs::write(&path, format!("{METRICS_LISTEN}\"{metrics}\"\n{config}"))?;
+    let arguments = ["--config".to_owned(), path.display().to_string()];
+    Process::start_on(host, name, &binary(program), &arguments, home)
+}
