@@ -5,7 +5,6 @@
 mod fixture;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bessemer_domain::{EventRecord, Revision};
 use bessemer_ledger::backup::{self, Header, RestoreError, SoleMember};
@@ -168,14 +167,16 @@ async fn a_restored_cluster_has_the_same_history_and_says_that_it_was_restored()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_of_before_the_disaster_is_not_taken_for_one_of_after_it() {
-    let mut cluster = Cluster::start(3, |config| {
-        config.propose_timeout = Duration::from_millis(500);
-    })
-    .await;
+    let mut cluster = Cluster::start(3, |_| {}).await;
     cluster.any().propose(vec![register_conductor(), create_node(1)]).await.unwrap();
     let file = cluster.dir.path().join("backup");
     back_up(&cluster.any(), &file).await;
     cluster.any().propose(vec![create_node(2)]).await.unwrap();
+    // One that lags has not learnt yet which history it belongs to, and would be told by the restored one that it is none
+    // of its members.
+    for id in 1..=3 {
+        until("a member to know its history", || async { cluster.history(id).ok_or("none") }).await;
+    }
     for id in 1..=3 {
         cluster.crash(id).await;
     }
@@ -189,8 +190,12 @@ async fn a_member_of_before_the_disaster_is_not_taken_for_one_of_after_it() {
     // address among theirs.
     cluster.restart(2).await;
     cluster.restart(3).await;
-    let old = cluster.ledger(2);
-    until("the old majority", || old.propose(vec![create_node(4)])).await;
+    let (old, other) = (cluster.ledger(2), cluster.ledger(3));
+    until("the old majority", || async {
+        let proposed = old.propose(vec![create_node(4)]).await;
+        proposed.map_err(|error| (error, old.status(), other.status()))
+    })
+    .await;
     let nodes = |ledger: &Ledger| {
         (1..=4).filter(|n| ledger.state().node(node_id(*n)).is_some()).collect::<Vec<_>>()
     };

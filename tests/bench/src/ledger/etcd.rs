@@ -1,8 +1,9 @@
 //! The peer: Debian's etcd-server with its defaults.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio::process::{Child, Command};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -31,6 +32,25 @@ struct PutRequest {
 struct PutResponse {}
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct TxnRequest {
+    #[prost(message, repeated, tag = "2")]
+    success: Vec<RequestOp>,
+}
+
+/// One of several kinds, of which this is one.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RequestOp {
+    #[prost(message, optional, tag = "2")]
+    put: Option<PutRequest>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TxnResponse {
+    #[prost(bool, tag = "2")]
+    succeeded: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct StatusRequest {}
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -47,7 +67,7 @@ struct ResponseHeader {
     member_id: u64,
 }
 
-/// Measures each number of clients on one cluster.
+/// Measures each case on one cluster.
 pub(super) async fn measure(
     members: usize,
     arguments: &Arguments,
@@ -57,9 +77,8 @@ pub(super) async fn measure(
     let leader = leader(&addresses).await?;
     let channels = load::connect(&leader).await?;
     let mut measured = Vec::new();
-    for clients in &arguments.clients {
-        let case = load::run(*clients, &channels, arguments.seconds, put).await?;
-        measured.push(case);
+    for case in arguments.cases() {
+        measured.push(load::run(case, &channels, arguments.seconds, write).await?);
     }
     Ok(measured)
 }
@@ -116,13 +135,24 @@ async fn leads(address: &str) -> anyhow::Result<bool> {
     Ok(status.header.is_some_and(|header| header.member_id == status.leader))
 }
 
-async fn put(channel: Channel, number: u64) -> anyhow::Result<()> {
+/// One put is a call of its own, several are a transaction.
+async fn write(channel: Channel, numbers: Range<u64>) -> anyhow::Result<()> {
+    if numbers.end - numbers.start == 1 {
+        let _: PutResponse = call(channel, "/etcdserverpb.KV/Put", put(numbers.start)).await?;
+        return Ok(());
+    }
+    let success = numbers.map(|number| RequestOp { put: Some(put(number)) }).collect();
+    let transaction = TxnRequest { success };
+    let answer: TxnResponse = call(channel, "/etcdserverpb.KV/Txn", transaction).await?;
+    ensure!(answer.succeeded, "a transaction without a condition did not succeed");
+    Ok(())
+}
+
+fn put(number: u64) -> PutRequest {
     let key = format!("nodes/{:08}", number % SUBJECTS).into_bytes();
     let mut value = number.to_string().into_bytes();
     value.resize(VALUE_BYTES, b'x');
-    let path = "/etcdserverpb.KV/Put";
-    let _: PutResponse = call(channel, path, PutRequest { key, value }).await?;
-    Ok(())
+    PutRequest { key, value }
 }
 
 async fn call<Q, A>(channel: Channel, path: &'static str, request: Q) -> anyhow::Result<A>

@@ -22,6 +22,16 @@ use crate::report::Report;
 /// Nodes, and keys, that writes are spread over.
 const SUBJECTS: u64 = 10_000;
 
+/// Writes in a call in bulk.
+const BULK: u64 = 64;
+
+/// Clients, and what each of their calls carries.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    clients: usize,
+    writes_in_call: u64,
+}
+
 /// What is measured.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -31,9 +41,20 @@ pub(crate) struct Arguments {
     /// Numbers of clients, each with one write under way.
     #[arg(long, value_delimiter = ',', default_value = "1,16,128,1024")]
     clients: Vec<usize>,
+    /// The same for calls that carry [`BULK`] writes each.
+    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    bulk_clients: Vec<usize>,
     /// Seconds that each case is measured, after one second of warming up.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
+}
+
+impl Arguments {
+    fn cases(&self) -> impl Iterator<Item = Case> {
+        let single = self.clients.iter().map(|clients| (clients, 1));
+        let bulk = self.bulk_clients.iter().map(|clients| (clients, BULK));
+        single.chain(bulk).map(|(&clients, writes_in_call)| Case { clients, writes_in_call })
+    }
 }
 
 /// Runs all cases and prints a table, then one `ratio` line for each.
@@ -43,8 +64,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     for members in &arguments.members {
         let ours = ours::measure(*members, &arguments).await.context("bessemer")?;
         let peer = etcd::measure(*members, &arguments).await.context("etcd")?;
-        for ((clients, ours), peer) in arguments.clients.iter().zip(ours).zip(peer) {
-            let case = format!("{members}x{clients}");
+        for ((case, ours), peer) in arguments.cases().zip(ours).zip(peer) {
+            let bulk = if case.writes_in_call > 1 { "-bulk" } else { "" };
+            let case = format!("{members}x{}{bulk}", case.clients);
             let row = ours.cells().into_iter().chain(peer.cells()).collect();
             report.more_is_better(&case, ours.per_second(), peer.per_second(), row);
         }

@@ -57,7 +57,7 @@ pub(super) async fn run_member(arguments: MemberArguments) -> anyhow::Result<()>
     }
 }
 
-/// Measures each number of clients on one cluster.
+/// Measures each case on one cluster.
 pub(super) async fn measure(
     members: usize,
     arguments: &Arguments,
@@ -72,11 +72,11 @@ pub(super) async fn measure(
         commit(first.clone(), nodes.map(create).collect()).await?;
     }
     let mut measured = Vec::new();
-    for clients in &arguments.clients {
-        let case = load::run(*clients, &channels, arguments.seconds, |channel, number| {
-            commit(channel, vec![update(number)])
+    for case in arguments.cases() {
+        let running = load::run(case, &channels, arguments.seconds, |channel, numbers| {
+            commit(channel, numbers.map(update).collect())
         });
-        measured.push(case.await?);
+        measured.push(running.await?);
     }
     Ok(measured)
 }
