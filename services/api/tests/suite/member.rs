@@ -36,6 +36,8 @@ pub(crate) struct Running {
     pub(crate) incarnation: Incarnation,
     /// Where its dashboard is.
     pub(crate) dashboard: String,
+    /// Where Ironic's REST API is.
+    pub(crate) rest: String,
     /// Where its metrics are.
     pub(crate) metrics: String,
     address: String,
@@ -53,6 +55,7 @@ impl Running {
         let config = Config {
             listen: ANY.parse().unwrap(),
             dashboard_listen: Some(ANY.parse().unwrap()),
+            rest_listen: Some(ANY.parse().unwrap()),
             metrics_listen: Some(ANY.parse().unwrap()),
             conductor_lease_milliseconds: lease_milliseconds,
             ..Config::new(1, data_dir, vec![only])
@@ -65,6 +68,7 @@ impl Running {
             client,
             incarnation: Incarnation::new(Uuid::new_v4()),
             dashboard: format!("http://{}", handle.dashboard_address.unwrap()),
+            rest: format!("http://{}", handle.rest_address.unwrap()),
             metrics: format!("http://{}", handle.metrics_address.unwrap()),
             address,
             handle,
