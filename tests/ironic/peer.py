@@ -5,8 +5,10 @@
 Everything it needs is in a directory that is removed in the end. `IRONIC_PID` tells the command its process.
 """
 
+import ctypes
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +44,13 @@ lock_path = {home}/lock
 
 READY_SECONDS = 120
 
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent():
+    """However this process ends, the server does not outlive it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
 
 def main():
     port, command = sys.argv[1], sys.argv[2:]
@@ -56,7 +65,8 @@ def main():
             option = ["--config-file", str(config)]
             create = [programs / "ironic-dbsync", *option, "create_schema"]
             subprocess.run(create, check=True, stdout=log, stderr=log)
-            server = subprocess.Popen([programs / "ironic", *option], stdout=log, stderr=log)
+            server = subprocess.Popen(
+                [programs / "ironic", *option], stdout=log, stderr=log, preexec_fn=die_with_parent)
             try:
                 wait_until_ready(port, home / "log", server)
                 environment = {**os.environ, "IRONIC_PID": str(server.pid)}

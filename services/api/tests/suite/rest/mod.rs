@@ -1,5 +1,8 @@
 //! Ironic's REST API, asked over HTTP.
 
+mod auth;
+mod fuzz;
+
 use std::time::Duration;
 
 use bessemer_domain::node::StepResult;
@@ -54,6 +57,10 @@ impl Ironic {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let running = Running::with_conductor(directory.path()).await;
+        Self::of(running, directory)
+    }
+
+    fn of(running: Running, directory: TempDir) -> Self {
         bessemer_runtime::install_tls_provider();
         let http = reqwest::Client::builder().timeout(LIMIT).build().unwrap();
         Self { running, http, _directory: directory }
