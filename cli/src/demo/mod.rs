@@ -111,6 +111,7 @@ impl Demo {
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             members: Some(3),
             dashboard: None,
+            rest: None,
             nats: None,
             agents: AgentRunner::Program(agents),
         };

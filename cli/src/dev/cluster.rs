@@ -47,6 +47,8 @@ pub(crate) struct ClusterConfig {
     pub members: Option<usize>,
     /// Where the first member serves the dashboard, if it does.
     pub dashboard: Option<SocketAddr>,
+    /// Where it serves Ironic's REST API, if it does.
+    pub rest: Option<SocketAddr>,
     /// Where events are published, if anywhere.
     pub nats: Option<String>,
     /// What starts the agents of simulated machines.
@@ -91,13 +93,14 @@ impl Cluster {
         let image_caches = vec![format!("http://{cache_address}")];
         services.spawn(async move { cache.finished().await.map_err(|error| broken(&error)) });
 
-        let mut dashboard = config.dashboard;
+        let (mut dashboard, mut rest) = (config.dashboard, config.rest);
         let mut dashboard_url = None;
         for (member, listener) in members.iter().zip(listeners) {
             let dir = data_dir.join(format!("member-{}", member.id));
             let mut config = bessemer_api::Config::new(member.id, dir, members.clone());
             config.image_caches.clone_from(&image_caches);
             config.dashboard_listen = dashboard.take();
+            config.rest_listen = rest.take();
             let member = bessemer_api::start_on(listener, config, stop.clone())
                 .await
                 .map_err(|error| not_started("member", &error))?;

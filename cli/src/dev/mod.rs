@@ -41,6 +41,9 @@ pub(crate) struct Dev {
     /// Where the dashboard is served [default: 127.0.0.1:6387, or any free port]
     #[arg(long, value_name = "ADDRESS")]
     dashboard: Option<SocketAddr>,
+    /// Where Ironic's REST API is served, on this machine only, without a sign-in [default: it is not]
+    #[arg(long, value_name = "ADDRESS")]
+    rest: Option<SocketAddr>,
     /// NATS server that gets the events in JetStream
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
@@ -64,6 +67,7 @@ impl Dev {
             listen: self.listen,
             members: self.members.as_deref().map(|members| if members == "3" { 3 } else { 1 }),
             dashboard: Some(self.dashboard.unwrap_or_else(free_dashboard_address)),
+            rest: self.rest,
             nats: self.nats,
             agents: in_process_agents(),
         };

@@ -54,6 +54,7 @@ impl SpecArguments {
             description: text(&self.description),
             owner: text(&self.owner),
             extra: object(&self.extra),
+            ..NodeSpec::default()
         }
     }
 

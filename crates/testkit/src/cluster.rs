@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::launch::{
-    ImageCache, METRICS_LISTEN, Place, members_toml, start_caches, start_conductor, start_member,
-    start_members,
+    ImageCache, METRICS_LISTEN, Place, REST_LISTEN, members_toml, start_caches, start_conductor,
+    start_member, start_members,
 };
 use crate::nats::NatsServer;
 use crate::network::Network;
@@ -206,6 +206,16 @@ impl Cluster {
         let config = std::fs::read_to_string(self.home().join(format!("{name}.toml")))?;
         let address = config.strip_prefix(METRICS_LISTEN).and_then(|it| it.split('"').nth(1));
         Ok(format!("http://{}", address.context("no metrics_listen")?))
+    }
+
+    /// Where a member serves Ironic's REST API.
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn rest_url(&self, id: u64) -> anyhow::Result<String> {
+        let config = std::fs::read_to_string(self.home().join(format!("api-{id}.toml")))?;
+        let address = config.lines().find_map(|line| line.strip_prefix(REST_LISTEN));
+        Ok(format!("http://{}", address.context("no rest_listen")?.trim_matches('"')))
     }
 
     /// A directory for the test's own files; the image cache may read `file://` sources below it.

@@ -12,6 +12,9 @@ use crate::proxy::Proxy;
 /// How the configuration of each process begins.
 pub(crate) const METRICS_LISTEN: &str = "metrics_listen = ";
 
+/// How the line in a member's configuration begins that says where it serves Ironic's REST API.
+pub(crate) const REST_LISTEN: &str = "rest_listen = ";
+
 pub(crate) fn members_toml(api_urls: &[String]) -> String {
     (1..)
         .zip(api_urls)
@@ -65,8 +68,11 @@ pub(crate) fn start_member(
          data_dir = \"{data}\"\n\
          listen = \"{listen}\"\n\
          image_caches = {cache_urls:?}\n\
+         {REST_LISTEN}\"{rest}\"\n\
+         rest_auth_strategy = \"noauth\"\n\
          {known}",
         listen = place.address(),
+        rest = SocketAddr::from((place.host.address(), free_port())),
         data = home.join(format!("api-{id}")).display(),
     );
     start_service(place.host, home, "bessemer-api", &format!("api-{id}"), &config)

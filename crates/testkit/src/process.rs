@@ -174,6 +174,12 @@ impl Process {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Most memory that it ever had at once.
     ///
     /// # Errors

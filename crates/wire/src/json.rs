@@ -13,7 +13,8 @@ const OBJECT_BYTES_MAX: usize = 64 * 1024;
 const EXACT_INTEGERS_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The object as a message. A whole number beyond 2^53 comes out as the nearest double.
-pub(crate) fn to_proto(object: &JsonMap) -> Struct {
+#[must_use]
+pub fn to_proto(object: &JsonMap) -> Struct {
     Struct {
         fields: object.iter().map(|(key, value)| (key.clone(), value_to_proto(value))).collect(),
     }

@@ -1,11 +1,11 @@
-//! Secrets in `driver_info`: hidden on the way out, put back on the way in.
+//! Secrets in `driver_info` and `instance_info`: hidden on the way out, put back on the way in.
 
 use bessemer_domain::Invalid;
 use bessemer_domain::node::JsonMap;
 use serde_json::Value;
 
 /// Stands for a secret. Sent back for a secret's key, it means the secret that is there.
-pub(crate) const MASK: &str = "******";
+pub const MASK: &str = "******";
 
 /// A key that holds one of these holds a secret, whatever the hardware type.
 const SECRET_WORDS: &[&str] = &["password", "passwd", "secret", "token", "key", "credential"];
@@ -16,7 +16,8 @@ fn is_secret(key: &str) -> bool {
 }
 
 /// The object with a mask in the place of every secret, however deep.
-pub(crate) fn masked(object: &JsonMap) -> JsonMap {
+#[must_use]
+pub fn masked(object: &JsonMap) -> JsonMap {
     object.iter().map(|(key, value)| (key.clone(), masked_value(key, value))).collect()
 }
 

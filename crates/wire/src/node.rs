@@ -28,6 +28,7 @@ fn spec_to_proto(spec: &NodeSpec) -> v1::NodeSpec {
     v1::NodeSpec {
         driver: spec.driver.clone(),
         driver_info: Some(json::to_proto(&mask::masked(&spec.driver_info))),
+        instance_info: Some(json::to_proto(&mask::masked(&spec.instance_info))),
         properties: Some(json::to_proto(&spec.properties)),
         resource_class: spec.resource_class.clone(),
         conductor_group: spec.conductor_group.clone(),

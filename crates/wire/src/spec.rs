@@ -17,6 +17,7 @@ const MASK_PATHS_MAX: usize = 1000;
 const SPEC_FIELDS: &[&str] = &[
     "driver",
     "driver_info",
+    "instance_info",
     "properties",
     "resource_class",
     "conductor_group",
@@ -42,9 +43,11 @@ pub fn name_from_proto(name: &str) -> Result<Option<NodeName>, Invalid> {
 pub fn from_proto(spec: Option<&v1::NodeSpec>) -> Result<NodeSpec, Invalid> {
     let spec = spec.ok_or_else(|| Invalid::new("spec", "", "is required"))?;
     let driver_info = json::from_proto("spec.driver_info", spec.driver_info.as_ref())?;
+    let instance_info = json::from_proto("spec.instance_info", spec.instance_info.as_ref())?;
     Ok(NodeSpec {
         driver: driver(spec)?,
         driver_info: unmasked("spec.driver_info", driver_info, &JsonMap::new())?,
+        instance_info: unmasked("spec.instance_info", instance_info, &JsonMap::new())?,
         properties: json::from_proto("spec.properties", spec.properties.as_ref())?,
         resource_class: short("spec.resource_class", &spec.resource_class)?,
         conductor_group: short("spec.conductor_group", &spec.conductor_group)?,
@@ -90,17 +93,23 @@ pub fn changes_from_proto(
     Ok(changes)
 }
 
-/// Whether what an update says depends on the node as it is: `driver_info` may hold masks of secrets that are to stay.
+/// Whether what an update says depends on the node as it is: `driver_info` and `instance_info` may hold masks of secrets
+/// that are to stay.
 #[must_use]
 pub fn depends_on_current(update: &v1::UpdateNodeRequest) -> bool {
     let paths = update.update_mask.as_ref().map_or(&[][..], |mask| &mask.paths);
-    paths.iter().any(|path| path == "spec" || path.starts_with("spec.driver_info"))
+    let holds_secrets = |path: &String| {
+        path == "spec"
+            || path.starts_with("spec.driver_info")
+            || path.starts_with("spec.instance_info")
+    };
+    paths.iter().any(holds_secrets)
 }
 
 fn unknown(path: &str) -> Invalid {
     let reason = format!(
         "is not a field that can be updated; there are: name, spec, spec.FIELD with FIELD one of {}, \
-         and spec.driver_info.KEY, spec.properties.KEY, spec.extra.KEY",
+         and spec.driver_info.KEY, spec.instance_info.KEY, spec.properties.KEY, spec.extra.KEY",
         SPEC_FIELDS.join(", ")
     );
     Invalid::new("update_mask", path, reason)
@@ -115,6 +124,11 @@ fn field_changes(
     let change = match field {
         "driver" => FieldChange::Driver(driver(spec)?),
         "driver_info" => return driver_info_changes(spec.driver_info.as_ref(), current),
+        "instance_info" => {
+            let given = json::from_proto("spec.instance_info", spec.instance_info.as_ref())?;
+            let current = &current.instance_info;
+            FieldChange::InstanceInfo(unmasked("spec.instance_info", given, current)?)
+        }
         "properties" => {
             FieldChange::Properties(json::from_proto("spec.properties", spec.properties.as_ref())?)
         }
@@ -153,6 +167,13 @@ fn key_change(
                 .map(|value| mask::restored(path, &key, value, current.driver_info.get(&key)))
                 .transpose()?;
             FieldChange::DriverInfoKey(key, value)
+        }
+        "instance_info" => {
+            let current = current.instance_info.get(&key);
+            let value = value(spec.instance_info.as_ref())?
+                .map(|value| mask::restored(path, &key, value, current))
+                .transpose()?;
+            FieldChange::InstanceInfoKey(key, value)
         }
         "properties" => {
             let value = value(spec.properties.as_ref())?;

@@ -9,6 +9,8 @@ use bessemer_ledger::MemberId;
 use bessemer_runtime::telemetry;
 use serde::Deserialize;
 
+use crate::AuthStrategy;
+
 /// How a member of the API runs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +35,19 @@ pub struct Config {
     /// no foreign page can pose as it by DNS.
     #[serde(default)]
     pub dashboard_hosts: Vec<String>,
+    /// Where Ironic's REST API is served; unset serves none.
+    #[serde(default)]
+    pub rest_listen: Option<SocketAddr>,
+    /// How its callers prove who they are; unset asks for nothing on a loopback address without an htpasswd file.
+    #[serde(default)]
+    pub rest_auth_strategy: Option<AuthStrategy>,
+    /// Users and their passwords, as bcrypt hashes, in Apache's htpasswd format.
+    #[serde(default)]
+    pub rest_htpasswd_file: Option<PathBuf>,
+    /// What links begin with that it gives out, such as `https://metal.example.org:6385`; unset takes the host that the
+    /// request names, by `http`.
+    #[serde(default)]
+    pub rest_public_endpoint: Option<String>,
     /// Where metrics and health are served over HTTP; unset serves none.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
@@ -75,6 +90,10 @@ impl Config {
             image_caches: Vec::new(),
             dashboard_listen: None,
             dashboard_hosts: Vec::new(),
+            rest_listen: None,
+            rest_auth_strategy: None,
+            rest_htpasswd_file: None,
+            rest_public_endpoint: None,
             metrics_listen: None,
             conductor_lease_milliseconds: default_lease(),
             telemetry: telemetry::Config::default(),

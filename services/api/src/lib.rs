@@ -1,4 +1,4 @@
-//! The API service: gRPC over the replicated ledger, and a dashboard for people.
+//! The API service: gRPC over the replicated ledger, Ironic's REST API, and a dashboard for people.
 //!
 //! A request becomes a command, the command an outcome, and the answer is read from the state that holds it. What the
 //! ledger need not know, heartbeats and progress, is kept here in memory. Knows nothing of hardware or images.
@@ -22,9 +22,11 @@ mod page;
 mod port;
 mod progress;
 mod reference;
+mod rest;
 mod service;
 mod wait;
 
 pub use bessemer_ledger::{MemberId, backup};
 pub use config::{Config, Member};
+pub use rest::AuthStrategy;
 pub use service::{Handle, ServeError, StartError, start, start_on};

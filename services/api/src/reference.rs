@@ -1,5 +1,6 @@
 //! How callers say which node or port they mean.
 
+use std::fmt;
 use std::str::FromStr;
 
 use bessemer_domain::ids::{NodeId, NodeName, PortId};
@@ -28,6 +29,15 @@ impl FromStr for NodeReference {
         NodeName::try_new(text)
             .map(Self::Name)
             .map_err(|invalid| Invalid { field: "node".to_owned(), ..invalid })
+    }
+}
+
+impl fmt::Display for NodeReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
     }
 }
 

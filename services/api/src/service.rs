@@ -1,5 +1,5 @@
-//! Puts the parts together: one listener for clients, conductors, agents and the other members; one for the dashboard and
-//! one for metrics, where they are asked for.
+//! Puts the parts together: one listener for clients, conductors, agents and the other members; one each for the
+//! dashboard, Ironic's REST API and metrics, where they are asked for.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ use crate::commit::Commits;
 use crate::image::ImageCaches;
 use crate::metrics::CommandMetrics;
 use crate::progress::ProgressTable;
-use crate::{Config, dashboard, expiry, health, metrics};
+use crate::{Config, dashboard, expiry, health, metrics, rest};
 
 /// Largest message taken or sent, as clients have it.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -90,7 +90,7 @@ pub enum ServeError {
     /// The listener failed.
     #[error("the server has failed")]
     Server(#[from] tonic::transport::Error),
-    /// The listener of the dashboard or of the metrics failed.
+    /// The listener of the dashboard, of Ironic's REST API or of the metrics failed.
     #[error("the HTTP server has failed")]
     Http(#[from] std::io::Error),
     /// A defect of ours.
@@ -105,6 +105,8 @@ pub struct Handle {
     pub address: SocketAddr,
     /// Where it serves the dashboard, if it does.
     pub dashboard_address: Option<SocketAddr>,
+    /// Where it serves Ironic's REST API, if it does.
+    pub rest_address: Option<SocketAddr>,
     /// Where it serves metrics and health, if it does.
     pub metrics_address: Option<SocketAddr>,
     task: JoinHandle<Result<(), ServeError>>,
@@ -153,12 +155,17 @@ pub async fn start_on(
         Some(address) => Some(bind(address).await?),
         None => None,
     };
+    let rest = match config.rest_listen {
+        Some(address) => Some((bind(address).await?, rest::Settings::try_new(&config, address)?)),
+        None => None,
+    };
     let metrics = monitor::listen(config.metrics_listen).await?;
     let dashboard_address = dashboard.as_ref().map(|(_, address)| *address);
+    let rest_address = rest.as_ref().map(|((_, address), _)| *address);
     let metrics_address = metrics.as_ref().map(|(_, address)| *address);
     let (ledger, raft) = Ledger::open(config.ledger()).await?;
     tracing::info!(
-        %address, dashboard = ?dashboard_address, metrics = ?metrics_address,
+        %address, dashboard = ?dashboard_address, rest = ?rest_address, metrics = ?metrics_address,
         member.id = config.member_id, "listening"
     );
     let commands = CommandMetrics::default();
@@ -175,12 +182,15 @@ pub async fn start_on(
     if let Some((listener, _)) = dashboard {
         http.spawn(dashboard::serve(Arc::clone(&api), listener));
     }
+    if let Some(((listener, _), settings)) = rest {
+        http.spawn(rest::serve(Arc::clone(&api), settings, listener));
+    }
     if let Some((listener, _)) = metrics {
         http.spawn(monitor::serve(listener, metrics::monitor(&api, &commands)));
     }
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let task = tokio::spawn(run(api, raft, incoming, http));
-    Ok(Handle { address, dashboard_address, metrics_address, task })
+    Ok(Handle { address, dashboard_address, rest_address, metrics_address, task })
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

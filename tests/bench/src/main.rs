@@ -1,6 +1,7 @@
 //! Benches: each measures us and a peer on the same work in the same run, one after the other.
 
 mod agent;
+mod control_plane;
 mod disk;
 mod failover;
 mod fleet;
@@ -30,6 +31,8 @@ enum Bench {
     Prepare(prepare::Arguments),
     /// Writing an image to a disk, against `curl | dd` and against downloading and converting a qcow2.
     Agent(agent::Arguments),
+    /// Ironic's REST API, against a real Ironic.
+    ControlPlane(control_plane::Arguments),
     /// How long a killed leader and a killed conductor are missed.
     Failover(failover::Arguments),
     /// A fleet's life, by its size: enrolled, made available, deployed.
@@ -55,6 +58,7 @@ async fn measure(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Prepare(arguments) => prepare::run(arguments).await,
         Bench::Agent(arguments) => agent::run(arguments).await,
+        Bench::ControlPlane(arguments) => control_plane::run(arguments).await,
         Bench::Failover(arguments) => failover::run(arguments).await,
         Bench::Fleet(arguments) => fleet::run(arguments).await,
         Bench::Swarm(arguments) => swarm::run(arguments).await,

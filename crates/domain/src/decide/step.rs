@@ -5,8 +5,8 @@ use super::provision::power_off;
 use crate::event::{Event, Subject};
 use crate::ids::PlanId;
 use crate::node::{
-    Node, Plan, PlanKind, PlannedStep, ProvisionState, ResolvedImage, Step, StepReport, StepResult,
-    StepStatus, Trigger,
+    JsonMap, Node, NodeSpec, Plan, PlanKind, PlannedStep, ProvisionState, ResolvedImage, Step,
+    StepReport, StepResult, StepStatus, Trigger,
 };
 use crate::{Command, Rejection, State};
 
@@ -94,6 +94,7 @@ impl Place<'_> {
             PlanKind::ManualClean => moved(state, Trigger::Manage).into_iter().collect(),
             PlanKind::Undeploy => {
                 let mut events = vec![Event::DeploymentCleared {}];
+                events.extend(instance_info_cleared(self.node));
                 events.extend(moved(state, Trigger::Clean));
                 if self.node.spec.automated_clean == Some(false) {
                     events.extend(moved(ProvisionState::Cleaning, Trigger::Done));
@@ -140,6 +141,15 @@ impl Place<'_> {
         }
         Some(event)
     }
+}
+
+/// What was put on the machine is nothing that the next user should get.
+fn instance_info_cleared(node: &Node) -> Option<Event> {
+    if node.spec.instance_info.is_empty() {
+        return None;
+    }
+    let spec = NodeSpec { instance_info: JsonMap::new(), ..node.spec.clone() };
+    Some(Event::NodeUpdated { name: node.name.clone(), spec: Box::new(spec) })
 }
 
 fn too_large(image: &ResolvedImage, disk: &str, disk_bytes: u64) -> String {

@@ -16,6 +16,10 @@ pub struct NodeSpec {
     pub driver: String,
     /// What the hardware type needs to reach the machine.
     pub driver_info: JsonMap,
+    /// What the next deployment is made of where the request itself does not say, in Ironic's keys: `image_source`,
+    /// `image_checksum`, ... Emptied when the deployment is taken off.
+    #[serde(skip_serializing_if = "JsonMap::is_empty")]
+    pub instance_info: JsonMap,
     /// What is known of the machine.
     pub properties: JsonMap,
     /// What kind of machine schedulers take it for.
@@ -55,6 +59,10 @@ pub enum FieldChange {
     DriverInfo(JsonMap),
     /// One key of `driver_info`; `None` removes it.
     DriverInfoKey(String, Option<serde_json::Value>),
+    /// All of `instance_info`.
+    InstanceInfo(JsonMap),
+    /// One key of `instance_info`; `None` removes it.
+    InstanceInfoKey(String, Option<serde_json::Value>),
     /// All of `properties`.
     Properties(JsonMap),
     /// One key of `properties`; `None` removes it.
@@ -85,6 +93,8 @@ impl FieldChange {
             Self::Driver(to) => spec.driver.clone_from(to),
             Self::DriverInfo(to) => spec.driver_info.clone_from(to),
             Self::DriverInfoKey(key, to) => set_key(&mut spec.driver_info, key, to.as_ref()),
+            Self::InstanceInfo(to) => spec.instance_info.clone_from(to),
+            Self::InstanceInfoKey(key, to) => set_key(&mut spec.instance_info, key, to.as_ref()),
             Self::Properties(to) => spec.properties.clone_from(to),
             Self::PropertiesKey(key, to) => set_key(&mut spec.properties, key, to.as_ref()),
             Self::ResourceClass(to) => spec.resource_class.clone_from(to),

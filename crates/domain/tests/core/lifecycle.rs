@@ -386,6 +386,26 @@ fn updates_of_different_keys_do_not_undo_one_another() {
 }
 
 #[test]
+fn what_the_next_deployment_is_made_of_goes_with_the_last_one() {
+    let mut world = available();
+    let set = |key: &str, value: Option<&str>| CommandBody::UpdateNode {
+        node: node_id(),
+        expected_version: None,
+        changes: vec![FieldChange::InstanceInfoKey(key.to_owned(), value.map(Into::into))],
+    };
+    world.expect(set("image_source", Some("http://a/b")));
+    world.expect(set("colour", Some("red")));
+    world.expect(set("colour", None));
+    deploy(&mut world);
+    world.settle();
+    assert_eq!(world.node().spec.instance_info.len(), 1, "it is the user's until then");
+    world.verb(ProvisionVerb::Undeploy).unwrap();
+    world.settle();
+    assert!(world.node().spec.instance_info.is_empty());
+    assert_eq!(world.node().provision.state, ProvisionState::Available);
+}
+
+#[test]
 fn a_command_id_belongs_to_one_request() {
     let mut world = World::new();
     let command = |fingerprint, target| Command {

@@ -11,4 +11,5 @@ mod member;
 mod members;
 mod metrics;
 mod nodes;
+mod rest;
 mod restart;

@@ -36,6 +36,8 @@ pub(crate) struct Running {
     pub(crate) incarnation: Incarnation,
     /// Where its dashboard is.
     pub(crate) dashboard: String,
+    /// Where Ironic's REST API is.
+    pub(crate) rest: String,
     /// Where its metrics are.
     pub(crate) metrics: String,
     address: String,
@@ -49,14 +51,22 @@ impl Running {
     }
 
     pub(crate) async fn start_with(data_dir: &Path, lease_milliseconds: u32) -> Self {
+        let lease = |config: &mut Config| config.conductor_lease_milliseconds = lease_milliseconds;
+        Self::start_by(data_dir, lease).await
+    }
+
+    /// With a configuration that is changed before it starts.
+    pub(crate) async fn start_by(data_dir: &Path, change: impl FnOnce(&mut Config)) -> Self {
         let only = Member { id: 1, address: "127.0.0.1:1".into() };
-        let config = Config {
+        let mut config = Config {
             listen: ANY.parse().unwrap(),
             dashboard_listen: Some(ANY.parse().unwrap()),
+            rest_listen: Some(ANY.parse().unwrap()),
             metrics_listen: Some(ANY.parse().unwrap()),
-            conductor_lease_milliseconds: lease_milliseconds,
+            conductor_lease_milliseconds: LEASE_MILLISECONDS,
             ..Config::new(1, data_dir, vec![only])
         };
+        change(&mut config);
         let shutdown = CancellationToken::new();
         let handle = start(config, shutdown.clone()).await.unwrap();
         let address = format!("http://{}", handle.address);
@@ -65,6 +75,7 @@ impl Running {
             client,
             incarnation: Incarnation::new(Uuid::new_v4()),
             dashboard: format!("http://{}", handle.dashboard_address.unwrap()),
+            rest: format!("http://{}", handle.rest_address.unwrap()),
             metrics: format!("http://{}", handle.metrics_address.unwrap()),
             address,
             handle,

@@ -8,6 +8,7 @@ mod deploy;
 mod disaster;
 mod images;
 mod ipmi;
+mod ironic;
 mod members;
 mod partition;
 mod plugins;
