@@ -168,10 +168,10 @@ async fn without_a_majority_nothing_is_accepted_and_the_caller_is_told() {
         config.read_timeout = Duration::from_secs(1);
     })
     .await;
-    cluster.any().propose(vec![register_conductor()]).await.unwrap();
+    let ledger = cluster.ledger(1);
+    until("a leader", || ledger.propose(vec![register_conductor()])).await;
     cluster.crash(3).await;
     cluster.crash(2).await;
-    let ledger = cluster.ledger(1);
     let refused = ledger.propose(vec![create_node(1)]).await.unwrap_err();
     assert!(refused.to_string().contains("repeat with the same command ids"), "{refused}");
     let refused = ledger.linearizable_state().await.unwrap_err();

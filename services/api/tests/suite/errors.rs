@@ -94,7 +94,7 @@ async fn what_does_not_exist_is_named() {
     let port = v1::DeletePortRequest { port: "52:54:00:00:00:01".into(), ..Default::default() };
     assert_eq!(refusal(api.client.delete_port(port)).await.reason, "PORT_NOT_FOUND");
     let image = v1::GetImageRequest { image: "debian".into() };
-    let client = api.client.clone().with_deadline(std::time::Duration::from_millis(200));
+    let client = api.client.clone().with_deadline(std::time::Duration::from_secs(2));
     let error = client.get_image(image).await.unwrap_err();
     assert!(error.to_string().contains("image caches"), "{error}");
     api.stop().await;
