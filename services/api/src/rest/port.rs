@@ -189,11 +189,7 @@ pub(super) async fn delete(
     asked: Asked,
     Path(port): Path<String>,
 ) -> Result<StatusCode, Fault> {
-    let message = v1::DeletePortRequest {
-        command_id: asked.command_id(&[], ""),
-        port,
-        ..v1::DeletePortRequest::default()
-    };
+    let message = v1::DeletePortRequest { command_id: asked.command_id(&[], ""), port };
     rest.api.delete_port(asked.by(message)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
