@@ -53,6 +53,7 @@ const FIELDS: &[F] = &[
     F::new("description", 97, |_, _| Value::Null),
     F::new("vendor", 100, |_, _| Value::Null),
     F::new("category", 101, |_, _| Value::Null),
+    F::new("available_for_dynamic_portgroup", 111, |_, _| false.into()),
 ];
 
 /// `GET /v1/ports`
@@ -169,7 +170,7 @@ fn described(asked: &Asked, body: &Body) -> Result<v1::CreatePortRequest, Fault>
             ("pxe_enabled", Value::Bool(enabled)) => spec.pxe_enabled = Some(enabled),
             ("physical_network", Value::String(network)) => spec.physical_network = network,
             ("local_link_connection", Value::Object(link)) if link.is_empty() => {}
-            ("is_smartnic", Value::Bool(false)) => {}
+            ("is_smartnic" | "available_for_dynamic_portgroup", Value::Bool(false)) => {}
             (_, value) => {
                 let message = format!("{field} `{value}` is not supported, or of another type");
                 return Err(Fault::bad_request(message));
@@ -188,11 +189,7 @@ pub(super) async fn delete(
     asked: Asked,
     Path(port): Path<String>,
 ) -> Result<StatusCode, Fault> {
-    let message = v1::DeletePortRequest {
-        command_id: asked.command_id(&[], ""),
-        port,
-        ..v1::DeletePortRequest::default()
-    };
+    let message = v1::DeletePortRequest { command_id: asked.command_id(&[], ""), port };
     rest.api.delete_port(asked.by(message)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,16 +9,15 @@ use uuid::Uuid;
 
 use crate::images::{LARGE_DISK_BYTES, assert_holds_image, placed};
 
+/// It brings openstacksdk along.
 const CLIENT: &str = "python-ironicclient==6.3.0";
 
-const SDK: &str = "openstacksdk==4.22.0";
-
-/// Runs a script of `tests/ironic` in an environment that has `package`.
-async fn script(cluster: &Cluster, package: &'static str, name: &str, deployment: String) {
+/// Runs a script of `tests/ironic`.
+async fn script(cluster: &Cluster, name: &str, deployment: String) {
     let url = cluster.rest_url(1).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ironic").join(name);
     let run = move || {
-        let mut command = Command::new(python(env!("CARGO_TARGET_TMPDIR").as_ref(), package));
+        let mut command = Command::new(python(env!("CARGO_TARGET_TMPDIR").as_ref(), CLIENT));
         // The client keeps the version that it agreed on with a server in its user's home.
         let cache = tempfile::tempdir().unwrap();
         command.env("XDG_CACHE_HOME", cache.path()).env("HOME", cache.path());
@@ -51,10 +50,10 @@ async fn clients_of_ironic_do_what_they_always_did() {
     let options = Options { members: 3, conductors: 1, nats: false, ..Options::default() };
     let cluster = Cluster::start(&options).await.unwrap();
     let by_command = deployment(&cluster, "by-command", Uuid::new_v4(), 1);
-    script(&cluster, CLIENT, "session.py", by_command).await;
+    script(&cluster, "session.py", by_command).await;
     let machine = Uuid::new_v4();
     let by_sdk = deployment(&cluster, "by-sdk", machine, 2);
-    script(&cluster, SDK, "sdk.py", by_sdk).await;
+    script(&cluster, "sdk.py", by_sdk).await;
     // The script leaves its node, with what it deployed.
     let node = cluster.node("by-sdk").await.unwrap();
     assert_eq!(node.metadata.as_ref().unwrap().id, machine.to_string());
