@@ -168,6 +168,7 @@ impl Peer {
         let request = v1::PrepareImageRequest {
             image: Some(entry.spec.clone().into()),
             name: entry.name.clone(),
+            in_every_cache: false,
         };
         let mut client = ImageServiceClient::new(self.channel.clone());
         let mut updates = client.prepare_image(request).await?.into_inner();

@@ -173,6 +173,7 @@ async fn measure_ours(
             ..v1::ImageSpec::default()
         }),
         name: String::new(),
+        in_every_cache: false,
     };
     let (stop, peak_disk_bytes) = (AtomicBool::new(false), AtomicU64::new(0));
     let (stop, peak) = (std::sync::Arc::new(stop), std::sync::Arc::new(peak_disk_bytes));

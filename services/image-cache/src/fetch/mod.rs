@@ -2,13 +2,13 @@
 
 mod body;
 mod download;
-mod growing;
 mod local;
 mod origins;
+mod spool;
 
 pub(crate) use body::Body;
 pub(crate) use download::{Download, fetch_small};
-pub(crate) use growing::GrowingFile;
 pub(crate) use local::{check_root, open_local};
 pub(crate) use origins::Origins;
 pub use origins::{CredentialsConfig, HttpConfig};
+pub(crate) use spool::{Spool, whole};

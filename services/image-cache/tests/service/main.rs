@@ -4,6 +4,7 @@
 
 mod client;
 mod crash;
+mod decoder;
 mod heal;
 mod images;
 mod origin;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 /// One file of the origin and what it does to those who get it.
 #[derive(Clone, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct Served {
     pub(crate) cut_after: Option<usize>,
     /// Connections stall for ever after so many bytes.
     pub(crate) stall_after: Option<usize>,
+    /// The `Content-Length`, if it is not true.
+    pub(crate) announced_bytes: Option<u64>,
     /// No `Content-Length`, no ranges.
     pub(crate) chunked: bool,
     /// The only `Authorization` that is let in.
@@ -35,6 +38,8 @@ struct Files {
     served: Mutex<HashMap<String, Served>>,
     /// `path range` of every request.
     requests: Mutex<Vec<String>>,
+    /// Ends what stalls.
+    breaking: Notify,
 }
 
 /// A running origin.
@@ -63,6 +68,11 @@ impl Origin {
     pub(crate) fn put_bytes(&self, name: &str, content: &[u8]) -> String {
         let content = Bytes::copy_from_slice(content);
         self.put(name, Served { content, etag: Some("\"1\""), ..Served::default() })
+    }
+
+    /// Breaks the connections that have stalled.
+    pub(crate) fn break_connections(&self) {
+        self.files.breaking.notify_waiters();
     }
 
     pub(crate) fn remove(&self, name: &str) {
@@ -116,12 +126,13 @@ async fn serve(
     }
     let content = served.content.slice(start.unwrap_or(0)..);
     if !served.chunked {
-        response = response.header(header::CONTENT_LENGTH, content.len());
+        let announced_bytes = served.announced_bytes.unwrap_or(content.len() as u64);
+        response = response.header(header::CONTENT_LENGTH, announced_bytes);
     }
-    response.body(body(&served, content)).unwrap()
+    response.body(body(files, &served, content)).unwrap()
 }
 
-fn body(served: &Served, content: Bytes) -> Body {
+fn body(files: Arc<Files>, served: &Served, content: Bytes) -> Body {
     let limit = served.cut_after.or(served.stall_after).unwrap_or(content.len());
     let sent = content.slice(..limit.min(content.len()));
     let is_whole = sent.len() == content.len();
@@ -132,7 +143,11 @@ fn body(served: &Served, content: Bytes) -> Body {
         return Body::from_stream(pieces);
     }
     if served.stall_after.is_some() {
-        return Body::from_stream(pieces.chain(futures::stream::pending()));
+        let broken = futures::stream::once(async move {
+            files.breaking.notified().await;
+            Err(std::io::Error::other("broken"))
+        });
+        return Body::from_stream(pieces.chain(broken));
     }
     let cut = futures::stream::once(async {
         // Lets hyper send what it has before the connection breaks.
