@@ -156,7 +156,7 @@ impl<'a> Decoding<'a> {
                         let image = self.expand_whole(compression)?;
                         self.repair(pack, *format, &image)?
                     }
-                    None => self.repair(pack, *format, &*self.source)?,
+                    None => self.repair(pack, *format, &self.source)?,
                 };
                 Ok(match repaired {
                     Repaired::Frames(frames) => Said::Repaired { frames },
@@ -175,7 +175,7 @@ impl<'a> Decoding<'a> {
     ) -> Result<(Packed, DiskFormat), PrepareError> {
         let format = self.format(start)?;
         let raw_algorithm = Algorithm::for_raw(given, format == DiskFormat::Raw);
-        Ok((self.convert_disk(output, raw_algorithm, format, &*self.source)?, format))
+        Ok((self.convert_disk(output, raw_algorithm, format, &self.source)?, format))
     }
 
     /// The format of an image that begins with `start`, if it is the declared one.
