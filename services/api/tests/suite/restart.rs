@@ -35,8 +35,8 @@ async fn a_member_that_stops_ends_its_watches_and_does_not_wait_for_them() {
     let dir = tempfile::tempdir().unwrap();
     let api = Running::start(dir.path()).await;
     let client = api.client.clone().with_deadline(std::time::Duration::from_millis(500));
-    let mut watch = client
-        .watch(v1::WatchRequest { after_revision: Some(0), ..v1::PrepareImageRequest::default() });
+    let mut watch =
+        client.watch(v1::WatchRequest { after_revision: Some(0), ..Default::default() });
     watch.next().await.unwrap().unwrap();
     api.stop().await;
     let ended = async {
@@ -93,10 +93,7 @@ async fn a_configuration_that_cannot_work_is_refused() {
 async fn without_an_image_cache_a_wrong_image_is_still_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let api = Running::start(dir.path()).await;
-    let image = v1::ImageSpec {
-        source: "https://images/a.qcow2".into(),
-        ..v1::PrepareImageRequest::default()
-    };
+    let image = v1::ImageSpec { source: "https://images/a.qcow2".into(), ..Default::default() };
     let request =
         v1::PrepareImageRequest { image: Some(image), ..v1::PrepareImageRequest::default() };
     let mut stream = api.client.prepare_image(request);
