@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::catalogue::{Catalogue, Entry, Key};
 use crate::config::Config;
 use crate::error::PrepareError;
-use crate::fetch::{Origins, check_root, fetch_small, open_local};
+use crate::fetch::{Origins, S3_SCHEME, check_root, fetch_small, open_local};
 use crate::heal::Healer;
 use crate::layout::Layout;
 use crate::manifests::Manifests;
@@ -210,6 +210,16 @@ impl Shared {
     ) -> Result<(Key, Option<Digest>), PrepareError> {
         if let Source::File(path) = &request.source {
             check_root(&self.config.file_roots, path)?;
+        }
+        if let Source::Http(url) = &request.source
+            && url.scheme() == S3_SCHEME
+            && !self.origins.has_s3()
+        {
+            return Err(PrepareError::InvalidField {
+                field: "image.source",
+                value: request.spec.source.clone(),
+                message: "the image cache has no [s3] in its configuration".to_owned(),
+            });
         }
         let expected = match &request.checksum {
             Checksum::Unknown => None,

@@ -7,7 +7,7 @@ use bessemer_image::pack::MAX_RAW_BYTES;
 use serde::Deserialize;
 use url::Url;
 
-use crate::fetch::HttpConfig;
+use crate::fetch::{HttpConfig, S3Config};
 
 /// Configuration of an image cache, one TOML file.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,6 +51,8 @@ pub struct Config {
     pub allow_md5: bool,
     /// How sources are fetched over HTTP.
     pub http: HttpConfig,
+    /// Where `s3://` sources are; unset, there are none.
+    pub s3: Option<S3Config>,
     /// Where metrics and health are served; unset serves none.
     pub metrics_listen: Option<SocketAddr>,
     /// The program that decodes images, and does so when it finds the name that [`crate::is_decoder`] looks for. This
@@ -86,6 +88,7 @@ impl Default for Config {
             url_key_files: Vec::new(),
             allow_md5: true,
             http: HttpConfig::default(),
+            s3: None,
             metrics_listen: None,
             // The one that runs, also when its file was replaced since.
             decoder_program: PathBuf::from("/proc/self/exe"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bessemer_image::compression::Compression;
 use bessemer_image::digest::Digest;
-use bessemer_image::disk::{DiskError, DiskFault};
+use bessemer_image::disk::DiskError;
 use bessemer_image::format::FormatRefused;
 use bessemer_image::pack::WritePackError;
 use tonic::{Code, Status};
@@ -98,7 +98,7 @@ impl PrepareError {
                 FormatRefused::Mismatch { .. } => "IMAGE_FORMAT_MISMATCH",
                 FormatRefused::Unsupported { .. } => "IMAGE_FORMAT_UNSUPPORTED",
             },
-            Self::Disk { error, .. } => disk_reason(&error.fault),
+            Self::Disk { error, .. } => error.fault.reason(),
             Self::NotUnpacked { .. } => "IMAGE_MALFORMED",
             Self::TooLarge { .. } => "IMAGE_TOO_LARGE",
             Self::Truncated { .. } => "IMAGE_TRUNCATED",
@@ -254,29 +254,5 @@ impl PrepareError {
                 Self::storage("compress", pack, internal(error.to_string()))
             }
         }
-    }
-}
-
-fn disk_reason(fault: &DiskFault) -> &'static str {
-    match fault {
-        DiskFault::BackingFile { .. } => "IMAGE_BACKING_FILE",
-        DiskFault::ExternalDataFile => "IMAGE_EXTERNAL_DATA_FILE",
-        DiskFault::Encrypted { .. } => "IMAGE_ENCRYPTED",
-        DiskFault::TooLarge { .. } => "IMAGE_TOO_LARGE",
-        DiskFault::Truncated { .. } => "IMAGE_TRUNCATED",
-        DiskFault::Read { error, .. } if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "IMAGE_TRUNCATED"
-        }
-        DiskFault::Read { .. } => "IMAGE_SOURCE_UNREACHABLE",
-        DiskFault::Kind { .. } => "IMAGE_FORMAT_UNSUPPORTED",
-        DiskFault::NoMark
-        | DiskFault::Version { .. }
-        | DiskFault::Dirty
-        | DiskFault::Corrupt
-        | DiskFault::UnknownFeatures { .. }
-        | DiskFault::UnknownFeature { .. }
-        | DiskFault::UnknownCompression { .. }
-        | DiskFault::Malformed { .. }
-        | DiskFault::Unpack { .. } => "IMAGE_MALFORMED",
     }
 }

@@ -30,5 +30,5 @@ mod space;
 pub use config::{Config, DEFAULT_COMPRESSION_LEVEL, InvalidConfig};
 pub use decode::{decode, is_decoder};
 pub use error::PrepareError;
-pub use fetch::{CredentialsConfig, HttpConfig};
+pub use fetch::{CredentialsConfig, HttpConfig, S3Config};
 pub use service::{Handle, StartError, start};

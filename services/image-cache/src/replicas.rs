@@ -74,7 +74,7 @@ impl Replicas {
                 Ok(Peer { url: url.clone(), channel: endpoint.connect_lazy() })
             })
             .collect::<io::Result<_>>()?;
-        let origins = Arc::new(Origins::new(&HttpConfig::default())?);
+        let origins = Arc::new(Origins::new(&HttpConfig::default(), None)?);
         Ok(Self { peers, copies, origins, holders: Mutex::default() })
     }
 

@@ -41,7 +41,7 @@ pub enum StartError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot use data directory `{}`", data_dir.display())]
     DataDir { data_dir: PathBuf, source: std::io::Error },
-    #[error("the configuration's [http] or peers cannot be used")]
+    #[error("the configuration's [http], [s3] or peers cannot be used")]
     Http { source: std::io::Error },
     #[error("the {server} server failed")]
     Serve { server: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
@@ -98,7 +98,8 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, St
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{http_address}"),
     };
-    let origins = Origins::new(&config.http).map_err(|source| StartError::Http { source })?;
+    let origins = Origins::new(&config.http, config.s3.as_ref())
+        .map_err(|source| StartError::Http { source })?;
     let replicas = Replicas::new(&config.peers, config.copies)
         .map_err(|source| StartError::Http { source })?;
     let permit_keys =

@@ -171,6 +171,7 @@ fn raw_source(spec: &DeploymentSpec) -> Result<RawSource, Failure> {
         url: image.source.clone(),
         hash_algo: algorithm.to_string(),
         hash_value: value.clone(),
+        disk_format: image.disk_format.map_or_else(String::new, |it| it.as_str().to_owned()),
     })
 }
 

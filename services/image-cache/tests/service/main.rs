@@ -12,5 +12,6 @@ mod prepare;
 mod refuse;
 mod registry;
 mod replicas;
+mod s3;
 mod serve;
 mod soak;

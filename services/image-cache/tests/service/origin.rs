@@ -29,6 +29,8 @@ pub(crate) struct Served {
     pub(crate) chunked: bool,
     /// The only `Authorization` that is let in.
     pub(crate) authorization: Option<&'static str>,
+    /// Answers only by URLs that are signed with this key, as S3 wants it.
+    pub(crate) signed_with: Option<&'static str>,
     /// Sends who asks somewhere else.
     pub(crate) location: Option<String>,
 }
@@ -54,9 +56,17 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let files = Arc::new(Files::default());
-        let router = Router::new().route("/{name}", get(serve)).with_state(Arc::clone(&files));
+        let router = Router::new()
+            .route("/{name}", get(serve))
+            .route("/bucket/{name}", get(serve))
+            .with_state(Arc::clone(&files));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { files, url }
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Serves a file and answers its URL.
@@ -90,6 +100,7 @@ impl Origin {
 async fn serve(
     State(files): State<Arc<Files>>,
     Path(name): Path<String>,
+    uri: http::Uri,
     headers: HeaderMap,
 ) -> Response {
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
@@ -100,6 +111,13 @@ async fn serve(
     };
     if let Some(location) = served.location {
         return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
+    }
+    let query = uri.query().unwrap_or_default();
+    if let Some(key) = served.signed_with
+        && !(query.contains(&format!("X-Amz-Credential={key}%2F"))
+            && query.contains("X-Amz-Signature="))
+    {
+        return StatusCode::FORBIDDEN.into_response();
     }
     if served.authorization.is_some() && text(header::AUTHORIZATION) != served.authorization {
         return StatusCode::UNAUTHORIZED.into_response();
