@@ -110,6 +110,8 @@ fn details(image: &Image, _: SystemTime) -> Vec<(&'static str, String)> {
 pub(crate) enum ImageCommand {
     /// Make a prepared image of a source, or find the one that was made
     Prepare(Prepare),
+    /// Have an image prepared in every image cache, ahead of many deployments
+    Prefetch(Prepare),
     /// List prepared images
     List,
     /// Show all that is known of a prepared image
@@ -124,7 +126,7 @@ pub(crate) enum ImageCommand {
     Evict(Evict),
 }
 
-/// `image prepare`.
+/// `image prepare` and `image prefetch`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Prepare {
     /// URL, or path on the image cache's host
@@ -157,7 +159,8 @@ impl ImageCommand {
     /// Does it.
     pub(crate) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
-            Self::Prepare(prepare) => prepare.run(session).await,
+            Self::Prepare(prepare) => prepare.run(session, false).await,
+            Self::Prefetch(prepare) => prepare.run(session, true).await,
             Self::List => {
                 let images = session.client.list_images(ListImagesRequest {}).await?.images;
                 session.format.list(&images, &IMAGES)
@@ -219,12 +222,13 @@ async fn pin(session: &Session, image: String, pinned: bool) -> Result<(), Failu
 }
 
 impl Prepare {
-    async fn run(self, session: &Session) -> Result<(), Failure> {
+    async fn run(self, session: &Session, in_every_cache: bool) -> Result<(), Failure> {
         let source = source_url(&self.source)?.ok_or_else(|| {
             Failure::refused(format!("`{}` is neither a URL nor a file here", self.source))
                 .hint("a path on the image cache's host begins with `/`")
         })?;
-        let request = PrepareImageRequest { image: Some(self.digest.of(source)), name: self.name };
+        let image = Some(self.digest.of(source));
+        let request = PrepareImageRequest { image, name: self.name, in_every_cache };
         let mut screen = Screen::stderr();
         let mut updates = session.client.prepare_image(request);
         while let Some(response) = updates.next().await {

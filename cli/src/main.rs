@@ -35,6 +35,10 @@ use crate::failure::{Failure, chain};
 const AGENT_THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    // Before there is a thread, which would not be confined.
+    if bessemer_image_cache::is_decoder() {
+        return bessemer_image_cache::decode();
+    }
     bessemer_runtime::install_tls_provider();
     let result = if is_agent() {
         run(Builder::new_multi_thread().worker_threads(AGENT_THREADS), agent())

@@ -222,7 +222,8 @@ fn agent_program(directory: &Path) -> Result<PathBuf, Failure> {
 }
 
 async fn prepare(client: &Client, spec: &ImageSpec, story: &mut Story) -> Result<Image, Failure> {
-    let request = PrepareImageRequest { image: Some(spec.clone()), name: String::new() };
+    let request =
+        PrepareImageRequest { image: Some(spec.clone()), ..PrepareImageRequest::default() };
     let mut updates = client.prepare_image(request);
     while let Some(update) = updates.next().await {
         match update?.update {

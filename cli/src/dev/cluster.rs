@@ -126,6 +126,7 @@ impl Cluster {
             ipmi: IpmiConfig::default(),
             http: Some(HttpConfig { listen: EPHEMERAL, advertised_url: None }),
             ansible: None,
+            signed_urls: None,
             concurrency: Concurrency { deploys: DEPLOYS_AT_ONCE, ..Concurrency::default() },
             agent: AGENT_LIMITS,
             metrics_listen: None,

@@ -17,5 +17,6 @@ pub mod digest;
 pub mod disk;
 pub mod format;
 pub mod pack;
+pub mod permit;
 
 pub use read_at::{ReadAt, SequentialReader, SourceFile};

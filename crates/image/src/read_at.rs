@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// A source image of known length that several threads read at any place.
 pub trait ReadAt: Sync {
@@ -55,6 +56,16 @@ impl ReadAt for [u8] {
 }
 
 impl<S: ReadAt + ?Sized> ReadAt for &S {
+    fn source_bytes(&self) -> u64 {
+        (**self).source_bytes()
+    }
+
+    fn read_exact_at(&self, offset_bytes: u64, into: &mut [u8]) -> io::Result<()> {
+        (**self).read_exact_at(offset_bytes, into)
+    }
+}
+
+impl<S: ReadAt + Send + ?Sized> ReadAt for Arc<S> {
     fn source_bytes(&self) -> u64 {
         (**self).source_bytes()
     }

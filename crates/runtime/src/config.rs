@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read configuration file {path}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -35,6 +35,16 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     toml::from_str(&text)
         .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })
+}
+
+/// Reads a file that holds a secret; white space around it does not count.
+///
+/// # Errors
+/// [`ConfigError::Read`] naming the file.
+pub fn secret(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let bytes = std::fs::read(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    Ok(bytes.trim_ascii().to_vec())
 }
 
 #[cfg(test)]
@@ -70,6 +80,6 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = load::<Sample>(Path::new("/nonexistent/api.toml")).unwrap_err();
-        assert_eq!(error.to_string(), "cannot read configuration file /nonexistent/api.toml");
+        assert_eq!(error.to_string(), "cannot read /nonexistent/api.toml");
     }
 }

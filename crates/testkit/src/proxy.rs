@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 /// Bytes moved at once; small enough that a rate is kept smoothly.
 const PIECE_BYTES: usize = 16 * 1024;
+
+/// What the kernel keeps of a server's answer, in bytes, give or take a factor of two.
+const RECEIVE_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Forwards connections to a server. What comes back passes the faults that are set.
 #[derive(Debug)]
@@ -86,12 +89,20 @@ async fn accept(listener: TcpListener, server: SocketAddr, faults: Arc<Faults>) 
         let faults = Arc::clone(&faults);
         connections.spawn(async move {
             // A server that is down is a refused connection to the client, as without a proxy.
-            if let Ok(server) = TcpStream::connect(server).await {
+            if let Ok(server) = connect(server).await {
                 carry(client, server, &faults).await;
             }
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+/// Connects with a small buffer: what gathers in it has left the server, and a proxy that holds it back would otherwise hold
+/// megabytes, more than some tests move.
+async fn connect(server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.connect(server).await
 }
 
 async fn carry(client: TcpStream, server: TcpStream, faults: &Faults) {

@@ -364,8 +364,9 @@ mod tests {
         assert_eq!(refused(&spec), ("deployment.deploy_interface".into(), "anaconda".into()));
         let spec = v1::DeploymentSpec { image_download_source: "swift".into(), ..image(|_| ()) };
         assert_eq!(refused(&spec), ("deployment.image_download_source".into(), "swift".into()));
-        let spec = v1::DeploymentSpec { image_download_source: "http".into(), ..image(|_| ()) };
-        assert_eq!(refused(&spec).0, "deployment.image.disk_format");
+        let listed = image(|image| image.checksum = "https://images/SHA256SUMS".into());
+        let spec = v1::DeploymentSpec { image_download_source: "http".into(), ..listed };
+        assert_eq!(refused(&spec).0, "deployment.image.checksum");
         assert_eq!(refused(&v1::DeploymentSpec::default()).0, "deployment.image");
         let drive = v1::ConfigDrive { user_data: vec![0; 2 * 1024 * 1024], ..Default::default() };
         let spec = v1::DeploymentSpec { config_drive: Some(drive), ..image(|_| ()) };

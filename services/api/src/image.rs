@@ -7,9 +7,12 @@ use bessemer_domain::rendezvous::preference;
 use bessemer_proto::v1;
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::image_service_server::ImageService;
+use bessemer_proto::v1::prepare_image_response::Update;
 use bessemer_wire::Failure;
 use futures::future::join_all;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
@@ -31,11 +34,14 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const LIST_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Connections to the image caches.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ImageCaches {
     urls: Vec<String>,
     channels: Vec<Channel>,
 }
+
+/// Who follows a preparation.
+type Caller = mpsc::Sender<Result<v1::PrepareImageResponse, Status>>;
 
 /// What a cache holds, or why it does not say.
 #[derive(Debug)]
@@ -143,6 +149,74 @@ impl ImageCaches {
         if answers.is_empty() { Err(nobody) } else { Ok(answers) }
     }
 
+    /// Has every cache prepare an image. Progress of whichever tells some, and at the end the image with all places
+    /// where it is.
+    fn prefetch(
+        &self,
+        request: v1::PrepareImageRequest,
+    ) -> impl Stream<Item = Result<v1::PrepareImageResponse, Status>> + use<> {
+        let (sender, answers) = mpsc::channel(1);
+        let caches = self.clone();
+        tokio::spawn(async move {
+            let answer = tokio::select! {
+                prepared = caches.prepare_in_every(request, &sender) => prepared,
+                () = sender.closed() => return,
+            };
+            let image =
+                answer.map(|image| v1::PrepareImageResponse { update: Some(Update::Image(image)) });
+            // Fails when the caller has gone.
+            sender.send(image).await.ok();
+        });
+        ReceiverStream::new(answers)
+    }
+
+    async fn prepare_in_every(
+        &self,
+        request: v1::PrepareImageRequest,
+        progress: &Caller,
+    ) -> Result<v1::Image, Status> {
+        let source = request.image.as_ref().map_or("", |image| &image.source);
+        let mut places = preference(source, &self.urls).into_iter();
+        let prepare = |place: usize| self.prepare_in(place, request.clone(), progress);
+        let Some(first) = places.next() else {
+            return Err(self.nobody("none is configured".to_owned()));
+        };
+        // The first one makes it of the source, so that those that know it copy it.
+        let mut image = prepare(first).await?;
+        for copy in join_all(places.map(prepare)).await {
+            let new = copy?.urls.into_iter().filter(|url| !image.urls.contains(url));
+            let new: Vec<_> = new.collect();
+            image.urls.extend(new);
+        }
+        Ok(image)
+    }
+
+    /// Has one cache prepare an image.
+    async fn prepare_in(
+        &self,
+        place: usize,
+        request: v1::PrepareImageRequest,
+        caller: &Caller,
+    ) -> Result<v1::Image, Status> {
+        let named = |status: Status| {
+            let message = format!("image cache {}: {}", self.urls[place], status.message());
+            Status::with_details(status.code(), message, status.details().to_vec().into())
+        };
+        let answers = service(&self.channels[place]).prepare_image(request).await;
+        let mut updates = answers.map_err(named)?.into_inner();
+        while let Some(response) = updates.message().await.map_err(named)? {
+            match response.update {
+                Some(Update::Image(image)) => return Ok(image),
+                Some(Update::Progress(_)) => {
+                    // A slow caller hears less often.
+                    caller.try_send(Ok(response)).ok();
+                }
+                None => {}
+            }
+        }
+        Err(named(Status::unavailable("it ended its answer without an image")))
+    }
+
     fn nobody(&self, last: String) -> Status {
         Failure::NoImageCache { configured: self.channels.len(), last }.into()
     }
@@ -187,6 +261,11 @@ impl ImageService for Api {
         let image = request.image.clone().unwrap_or_default();
         bessemer_wire::deployment::image_spec_from_proto(&image)
             .map_err(|invalid| Failure::from(invalid.under("image")))?;
+        if request.in_every_cache {
+            let progress = self.image_caches.prefetch(request);
+            let stopped = self.stopping.clone().cancelled_owned();
+            return Ok(Response::new(progress.take_until(stopped).boxed()));
+        }
         let progress = self
             .image_caches
             .ask_first(&image.source, |mut cache| {

@@ -40,6 +40,8 @@ pub struct Config {
     pub http: Option<HttpConfig>,
     /// Deploy interface `ansible`; unset, deployments by it fail here.
     pub ansible: Option<AnsibleConfig>,
+    /// How URLs of images are signed; unset, they are not.
+    pub signed_urls: Option<SignedUrlsConfig>,
     /// How much is done at once.
     #[serde(default)]
     pub concurrency: Concurrency,
@@ -98,6 +100,14 @@ impl Default for IpmiConfig {
     fn default() -> Self {
         Self { ipmitool: PathBuf::from("ipmitool") }
     }
+}
+
+/// Leave to read images, for deployments only.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedUrlsConfig {
+    /// A file with the secret that the image caches check signatures with, one of their `url_key_files`.
+    pub key_file: PathBuf,
 }
 
 /// Files for BMCs.

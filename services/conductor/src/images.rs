@@ -1,9 +1,11 @@
 //! The image caches, as the conductor asks them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use bessemer_domain::ids::CommandId;
 use bessemer_domain::rendezvous::preference;
+use bessemer_image::permit::{Permit, PermitKey};
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::prepare_image_response::Update;
 use bessemer_proto::v1::{Image, ImageSpec, PrepareImageRequest, PrepareProgress};
@@ -17,6 +19,9 @@ use crate::cluster::noticing_silence;
 /// it anew.
 const PING_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a signed URL holds at the least: as long as a step that writes an image may take.
+const VALID_FOR: Duration = Duration::from_secs(6 * 3600);
+
 /// How long a cache that did not answer is asked last.
 const SHUNNED: Duration = Duration::from_secs(15);
 
@@ -27,6 +32,8 @@ pub(crate) struct ImageCaches {
     channels: Vec<Channel>,
     /// When each failed last, as far as it matters.
     failed_at: Mutex<Vec<Option<Instant>>>,
+    /// Signs URLs, if they are signed.
+    key: Option<PermitKey>,
 }
 
 /// Why an image was not prepared.
@@ -55,7 +62,10 @@ impl ImageCaches {
     ///
     /// # Errors
     /// When an address is none.
-    pub(crate) fn new(urls: &[String]) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn new(
+        urls: &[String],
+        key: Option<PermitKey>,
+    ) -> Result<Self, tonic::transport::Error> {
         let channels = urls
             .iter()
             .map(|url| {
@@ -63,7 +73,8 @@ impl ImageCaches {
                 Ok(noticing_silence(endpoint, PING_ANSWER_LIMIT).connect_lazy())
             })
             .collect::<Result<_, tonic::transport::Error>>()?;
-        Ok(Self { urls: urls.to_vec(), channels, failed_at: Mutex::new(vec![None; urls.len()]) })
+        let failed_at = Mutex::new(vec![None; urls.len()]);
+        Ok(Self { urls: urls.to_vec(), channels, failed_at, key })
     }
 
     /// Has an image prepared, or finds it prepared: by the first cache that answers.
@@ -97,6 +108,18 @@ impl ImageCaches {
         Err(last)
     }
 
+    /// Where an image can be read for a deployment: signed, if caches want that.
+    pub(crate) fn urls_for(&self, deployment: CommandId, image: &Image) -> Vec<String> {
+        let Some(key) = &self.key else { return image.urls.clone() };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let permit = Permit {
+            deployment: deployment.as_uuid(),
+            expires_unix_seconds: expiry(now).as_secs(),
+        };
+        let sign = |url: &String| permit.sign_url(url, key).unwrap_or_else(|| url.clone());
+        image.urls.iter().map(sign).collect()
+    }
+
     /// The caches as they are to be asked for an image; those that did not answer a moment ago last.
     fn in_order(&self, source: &str) -> Vec<usize> {
         let failed_at = self.lock();
@@ -111,12 +134,19 @@ impl ImageCaches {
     }
 }
 
+/// When a URL that is signed now expires: once or twice [`VALID_FOR`] from now, at a time that stays the same, so that an
+/// image's URL is known again when it is asked for another time.
+fn expiry(now: Duration) -> Duration {
+    VALID_FOR * u32::try_from(now.as_secs() / VALID_FOR.as_secs() + 2).unwrap_or(u32::MAX)
+}
+
 async fn ask(
     channel: Channel,
     image: &ImageSpec,
     on_progress: &impl Fn(PrepareProgress),
 ) -> Result<Image, Status> {
-    let request = PrepareImageRequest { image: Some(image.clone()), name: String::new() };
+    let request =
+        PrepareImageRequest { image: Some(image.clone()), ..PrepareImageRequest::default() };
     let mut updates = ImageServiceClient::new(channel).prepare_image(request).await?.into_inner();
     while let Some(message) = updates.message().await? {
         match message.update {
@@ -148,5 +178,22 @@ const fn is_refusal(code: Code) -> bool {
         | Code::Aborted
         | Code::Internal
         | Code::Unavailable => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_outlives_the_step_that_it_is_for_and_stays_the_same_meanwhile() {
+        let first = Duration::from_secs(1_800_000_000);
+        for seconds in [0, 1, VALID_FOR.as_secs() - 1, VALID_FOR.as_secs(), 1_000_000] {
+            let now = first + Duration::from_secs(seconds);
+            let left = expiry(now) - now;
+            assert!(left >= VALID_FOR && left <= 2 * VALID_FOR, "{left:?}");
+        }
+        let window = VALID_FOR * 1000;
+        assert_eq!(expiry(window), expiry(window + VALID_FOR - Duration::from_secs(1)));
     }
 }

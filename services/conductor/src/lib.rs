@@ -19,6 +19,7 @@ mod steps;
 mod work;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,6 +32,7 @@ use bessemer_domain::turn::AtOnce;
 use bessemer_domain::{Rejection, Subject};
 use bessemer_hardware::HardwareError;
 use bessemer_hardware::fake::AgentRunner;
+use bessemer_image::permit::{PermitKey, WeakSecret};
 use bessemer_proto::v1::agent_session_service_server::AgentSessionServiceServer;
 use bessemer_runtime::monitor::{self, Monitor};
 use futures::FutureExt;
@@ -44,7 +46,7 @@ use uuid::Uuid;
 
 pub use config::{
     AgentLimits, AnsibleConfig, Concurrency, Config, FakeConfig, HttpConfig, IpmiConfig,
-    NatsConfig, RedfishConfig,
+    NatsConfig, RedfishConfig, SignedUrlsConfig,
 };
 
 use bmc::Bmc;
@@ -157,9 +159,27 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// A file that the configuration names.
+    #[error(transparent)]
+    File(#[from] bessemer_runtime::config::ConfigError),
+    /// A secret that is none.
+    #[error("signed_urls.key_file {path} cannot be used")]
+    WeakSecret {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: WeakSecret,
+    },
     /// The address for metrics.
     #[error(transparent)]
     Metrics(#[from] monitor::ListenError),
+}
+
+fn permit_key(config: &SignedUrlsConfig) -> Result<PermitKey, StartError> {
+    let secret = bessemer_runtime::config::secret(&config.key_file)?;
+    PermitKey::derive(&secret)
+        .map_err(|source| StartError::WeakSecret { path: config.key_file.clone(), source })
 }
 
 /// A running conductor.
@@ -206,7 +226,8 @@ pub async fn start(
     let members = Members::new(&config.api_urls)
         .map_err(|source| StartError::Address { field: "api_urls", source })?;
     let (proposals, send_proposals) = Proposals::new(Arc::clone(&members), &own.id);
-    let images = ImageCaches::new(&config.image_caches)
+    let key = config.signed_urls.as_ref().map(permit_key).transpose()?;
+    let images = ImageCaches::new(&config.image_caches, key)
         .map_err(|source| StartError::Address { field: "image_caches", source })?;
     let hardware = HardwareTypes::new(&config, runner);
     let registration = Registration {

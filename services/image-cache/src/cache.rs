@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bessemer_image::checksum_file::{self, MAX_CHECKSUM_FILE_BYTES};
 use bessemer_image::digest::Digest;
+use bessemer_image::permit::PermitKey;
 use bessemer_proto::v1;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::catalogue::{Catalogue, Entry, Key};
 use crate::config::Config;
 use crate::error::PrepareError;
-use crate::fetch::{Origins, check_root, fetch_small, open_local};
+use crate::fetch::{Origins, S3_SCHEME, check_root, fetch_small, open_local};
 use crate::heal::Healer;
 use crate::layout::Layout;
 use crate::manifests::Manifests;
@@ -23,7 +24,7 @@ use crate::prepare::{Begun, Jobs, Joined, Preparation, Progress};
 use crate::registry;
 use crate::replicas::Replicas;
 use crate::request::{Checksum, Request, Source};
-use crate::serve::Pace;
+use crate::serve::Shares;
 
 /// Preparations at once. Each uses all cores; the second one fills the gaps in which the first
 /// waits for its source. More would only make all of them later.
@@ -39,8 +40,9 @@ pub(crate) struct Shared {
     pub(crate) healer: Healer,
     pub(crate) origins: Arc<Origins>,
     pub(crate) replicas: Replicas,
-    /// How fast all responses together may be sent.
-    pub(crate) pace: Option<Arc<Pace>>,
+    pub(crate) shares: Shares,
+    /// What permits to read may be signed with; without any, everybody may read.
+    pub(crate) permit_keys: Vec<PermitKey>,
     pub(crate) metrics: Metrics,
     jobs: Jobs,
     slots: Semaphore,
@@ -54,6 +56,7 @@ impl Shared {
         base_url: String,
         origins: Origins,
         replicas: Replicas,
+        permit_keys: Vec<PermitKey>,
         cancelled: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
         let layout = Layout::open(&config.data_dir)?;
@@ -61,7 +64,8 @@ impl Shared {
         // The limit may be lower than it was, and an earlier process have ended before it made room.
         let keep_used = Duration::from_secs(config.keep_used_seconds);
         catalogue.shrink(config.cache_limit_bytes, keep_used)?;
-        let pace = Pace::of(config.send_limit_bytes_per_second).map(Arc::new);
+        let shares =
+            Shares::new(config.send_limit_bytes_per_second, config.client_limit_bytes_per_second);
         Ok(Arc::new(Self {
             catalogue,
             manifests: Manifests::default(),
@@ -75,7 +79,8 @@ impl Shared {
             layout,
             origins: Arc::new(origins),
             replicas,
-            pace,
+            shares,
+            permit_keys,
             cancelled,
         }))
     }
@@ -205,6 +210,16 @@ impl Shared {
     ) -> Result<(Key, Option<Digest>), PrepareError> {
         if let Source::File(path) = &request.source {
             check_root(&self.config.file_roots, path)?;
+        }
+        if let Source::Http(url) = &request.source
+            && url.scheme() == S3_SCHEME
+            && !self.origins.has_s3()
+        {
+            return Err(PrepareError::InvalidField {
+                field: "image.source",
+                value: request.spec.source.clone(),
+                message: "the image cache has no [s3] in its configuration".to_owned(),
+            });
         }
         let expected = match &request.checksum {
             Checksum::Unknown => None,

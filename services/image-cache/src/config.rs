@@ -7,7 +7,7 @@ use bessemer_image::pack::MAX_RAW_BYTES;
 use serde::Deserialize;
 use url::Url;
 
-use crate::fetch::HttpConfig;
+use crate::fetch::{HttpConfig, S3Config};
 
 /// Configuration of an image cache, one TOML file.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,14 +41,24 @@ pub struct Config {
     pub copies: usize,
     /// Bytes a second that are sent to all who read, each with the same share; 0 is no limit.
     pub send_limit_bytes_per_second: u64,
-    /// Bytes a second of one response; 0 is no limit. A machine has one response of each cache at a time.
-    pub response_limit_bytes_per_second: u64,
+    /// Bytes a second that one machine gets, in however many responses; 0 is no limit. Machines are told apart by the
+    /// deployments that URLs are signed for, and by their addresses where URLs are not signed.
+    pub client_limit_bytes_per_second: u64,
+    /// Files with secrets of at least 32 bytes. If there are any, images are read only by URLs that a conductor has signed
+    /// with one of them; the first is what this cache itself signs with, when it copies from a peer.
+    pub url_key_files: Vec<PathBuf>,
     /// Whether md5 is accepted as a checksum, as Ironic does by default.
     pub allow_md5: bool,
     /// How sources are fetched over HTTP.
     pub http: HttpConfig,
+    /// Where `s3://` sources are; unset, there are none.
+    pub s3: Option<S3Config>,
     /// Where metrics and health are served; unset serves none.
     pub metrics_listen: Option<SocketAddr>,
+    /// The program that decodes images, and does so when it finds the name that [`crate::is_decoder`] looks for. This
+    /// very one, unless the cache runs in one that does not ask that.
+    #[serde(skip)]
+    pub decoder_program: PathBuf,
     /// Logs and traces.
     pub telemetry: bessemer_runtime::telemetry::Config,
 }
@@ -74,10 +84,14 @@ impl Default for Config {
             peers: Vec::new(),
             copies: 2,
             send_limit_bytes_per_second: 0,
-            response_limit_bytes_per_second: 0,
+            client_limit_bytes_per_second: 0,
+            url_key_files: Vec::new(),
             allow_md5: true,
             http: HttpConfig::default(),
+            s3: None,
             metrics_listen: None,
+            // The one that runs, also when its file was replaced since.
+            decoder_program: PathBuf::from("/proc/self/exe"),
             telemetry: bessemer_runtime::telemetry::Config::default(),
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bessemer_image::compression::Compression;
 use bessemer_image::digest::Digest;
-use bessemer_image::disk::{DiskError, DiskFault};
+use bessemer_image::disk::DiskError;
 use bessemer_image::format::FormatRefused;
 use bessemer_image::pack::WritePackError;
 use tonic::{Code, Status};
@@ -49,10 +49,24 @@ pub enum PrepareError {
     Peer { peer: String, message: String },
     #[error("source `{source_url}` is refused: {message}")]
     SourceRefused { source_url: String, message: String },
+    #[error("source `{source_url}` cannot be prepared: its decoder did not end well: {how}")]
+    DecoderEnded { source_url: String, is_killed: bool, how: String },
+    /// What the decoder said.
+    #[error("{message}")]
+    Decoding {
+        reason: &'static str,
+        code: Code,
+        message: String,
+        field: Option<&'static str>,
+        value: String,
+        may_be_damage: bool,
+    },
     #[error("source `{source_url}` changed while it was read; prepare it again")]
     SourceChanged { source_url: String },
     #[error("no space left at `{}`; free some or lower cache_limit_bytes", path.display())]
     OutOfSpace { path: PathBuf },
+    #[error("`{}` takes {needed_bytes} bytes and {free_bytes} are free; free some or lower cache_limit_bytes", path.display())]
+    TooLittleSpace { path: PathBuf, needed_bytes: u64, free_bytes: u64 },
     #[error("cannot {action} `{}`", path.display())]
     Storage { action: &'static str, path: PathBuf, source: io::Error },
     #[error("the preparation ended without a result; prepare the image again")]
@@ -84,23 +98,28 @@ impl PrepareError {
                 FormatRefused::Mismatch { .. } => "IMAGE_FORMAT_MISMATCH",
                 FormatRefused::Unsupported { .. } => "IMAGE_FORMAT_UNSUPPORTED",
             },
-            Self::Disk { error, .. } => disk_reason(&error.fault),
+            Self::Disk { error, .. } => error.fault.reason(),
             Self::NotUnpacked { .. } => "IMAGE_MALFORMED",
             Self::TooLarge { .. } => "IMAGE_TOO_LARGE",
             Self::Truncated { .. } => "IMAGE_TRUNCATED",
             Self::SourceUnreachable { .. } => "IMAGE_SOURCE_UNREACHABLE",
             Self::Peer { .. } => "IMAGE_PEER_FAILED",
             Self::SourceRefused { .. } => "IMAGE_SOURCE_REFUSED",
+            Self::DecoderEnded { .. } => "IMAGE_DECODER_FAILED",
+            Self::Decoding { reason, .. } => reason,
             Self::SourceChanged { .. } => "IMAGE_SOURCE_CHANGED",
-            Self::OutOfSpace { .. } => "OUT_OF_SPACE",
+            Self::OutOfSpace { .. } | Self::TooLittleSpace { .. } => "OUT_OF_SPACE",
             Self::Storage { .. } => "STORAGE_FAILED",
             Self::Lost => "IMAGE_PREPARATION_LOST",
         }
     }
 
     /// The gRPC code: who can do something about it.
-    fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self {
+            Self::Decoding { code, .. } => *code,
+            // By the system, when it was short of memory: it may go better another time.
+            Self::DecoderEnded { is_killed: true, .. } => Code::Unavailable,
             Self::InvalidField { .. }
             | Self::ChecksumMissing { .. }
             | Self::ChecksumInvalid { .. } => Code::InvalidArgument,
@@ -110,12 +129,13 @@ impl PrepareError {
             | Self::NotUnpacked { .. }
             | Self::TooLarge { .. }
             | Self::Truncated { .. }
+            | Self::DecoderEnded { .. }
             | Self::SourceRefused { .. } => Code::FailedPrecondition,
             Self::SourceUnreachable { .. }
             | Self::SourceChanged { .. }
             | Self::Peer { .. }
             | Self::Lost => Code::Unavailable,
-            Self::OutOfSpace { .. } => Code::ResourceExhausted,
+            Self::OutOfSpace { .. } | Self::TooLittleSpace { .. } => Code::ResourceExhausted,
             Self::Storage { .. } => Code::Internal,
         }
     }
@@ -128,6 +148,7 @@ impl PrepareError {
             Self::Format { refused: FormatRefused::Mismatch { .. }, .. } => {
                 Some("image.disk_format")
             }
+            Self::Decoding { field, .. } => *field,
             Self::Format { .. }
             | Self::Disk { .. }
             | Self::NotUnpacked { .. }
@@ -135,15 +156,22 @@ impl PrepareError {
             | Self::Truncated { .. }
             | Self::SourceUnreachable { .. }
             | Self::SourceRefused { .. }
+            | Self::DecoderEnded { .. }
             | Self::SourceChanged { .. } => Some("image.source"),
-            Self::OutOfSpace { .. } | Self::Storage { .. } | Self::Peer { .. } | Self::Lost => None,
+            Self::OutOfSpace { .. }
+            | Self::TooLittleSpace { .. }
+            | Self::Storage { .. }
+            | Self::Peer { .. }
+            | Self::Lost => None,
         }
     }
 
     /// The value of that field.
-    fn value(&self) -> String {
+    pub(crate) fn value(&self) -> String {
         match self {
-            Self::InvalidField { value, .. } | Self::ChecksumInvalid { value, .. } => value.clone(),
+            Self::InvalidField { value, .. }
+            | Self::ChecksumInvalid { value, .. }
+            | Self::Decoding { value, .. } => value.clone(),
             Self::ChecksumMismatch { expected, .. } => expected.to_string(),
             Self::Format { refused: FormatRefused::Mismatch { declared, .. }, .. } => {
                 declared.to_string()
@@ -155,9 +183,11 @@ impl PrepareError {
             | Self::Truncated { source_url, .. }
             | Self::SourceUnreachable { source_url, .. }
             | Self::SourceRefused { source_url, .. }
+            | Self::DecoderEnded { source_url, .. }
             | Self::SourceChanged { source_url } => source_url.clone(),
             Self::ChecksumMissing { .. }
             | Self::OutOfSpace { .. }
+            | Self::TooLittleSpace { .. }
             | Self::Storage { .. }
             | Self::Peer { .. }
             | Self::Lost => String::new(),
@@ -167,7 +197,8 @@ impl PrepareError {
     /// Whether the bytes of the source are to blame, so that its checksum, once known, tells more.
     pub(crate) fn may_be_damage(&self) -> bool {
         match self {
-            Self::Truncated { .. } | Self::NotUnpacked { .. } => true,
+            Self::Truncated { .. } | Self::NotUnpacked { .. } | Self::DecoderEnded { .. } => true,
+            Self::Decoding { may_be_damage, .. } => *may_be_damage,
             Self::Disk { error, .. } => error.fault.may_be_damage(),
             _ => false,
         }
@@ -223,29 +254,5 @@ impl PrepareError {
                 Self::storage("compress", pack, internal(error.to_string()))
             }
         }
-    }
-}
-
-fn disk_reason(fault: &DiskFault) -> &'static str {
-    match fault {
-        DiskFault::BackingFile { .. } => "IMAGE_BACKING_FILE",
-        DiskFault::ExternalDataFile => "IMAGE_EXTERNAL_DATA_FILE",
-        DiskFault::Encrypted { .. } => "IMAGE_ENCRYPTED",
-        DiskFault::TooLarge { .. } => "IMAGE_TOO_LARGE",
-        DiskFault::Truncated { .. } => "IMAGE_TRUNCATED",
-        DiskFault::Read { error, .. } if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "IMAGE_TRUNCATED"
-        }
-        DiskFault::Read { .. } => "IMAGE_SOURCE_UNREACHABLE",
-        DiskFault::Kind { .. } => "IMAGE_FORMAT_UNSUPPORTED",
-        DiskFault::NoMark
-        | DiskFault::Version { .. }
-        | DiskFault::Dirty
-        | DiskFault::Corrupt
-        | DiskFault::UnknownFeatures { .. }
-        | DiskFault::UnknownFeature { .. }
-        | DiskFault::UnknownCompression { .. }
-        | DiskFault::Malformed { .. }
-        | DiskFault::Unpack { .. } => "IMAGE_MALFORMED",
     }
 }

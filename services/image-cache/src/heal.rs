@@ -8,23 +8,20 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bessemer_image::digest::Digest;
-use bessemer_image::disk::Disk;
-use bessemer_image::format::{DiskFormat, PROBE_BYTES};
-use bessemer_image::pack::{Chunk, ChunkEncoder, Manifest, ManifestDigest, RawBytes, RawSource};
-use bessemer_image::{ReadAt, SourceFile};
+use bessemer_image::pack::ManifestDigest;
 use url::Url;
 
 use crate::cache::Shared;
 use crate::catalogue::{Entry, Key};
+use crate::decode::{Answer, Work, frame_is_whole};
 use crate::durable;
 use crate::error::PrepareError;
-use crate::fetch::open_local;
-use crate::prepare::{Preparation, Progress, SourceKind, download_whole};
+use crate::fetch::{open_local, whole};
+use crate::prepare::{Preparation, Progress, download_whole};
 use crate::request::{Request, Source};
 
 /// Images whose healing failed and that are remembered, so that agents learn the reason. They are
@@ -142,7 +139,7 @@ pub(crate) fn verify(
     let pack = File::open(shared.layout.pack(id))?;
     let mut damaged = 0;
     for chunk in manifest.chunks() {
-        damaged += u64::from(!is_whole(&manifest, &pack, &chunk));
+        damaged += u64::from(!frame_is_whole(&manifest, &pack, &chunk));
         if !progress(chunk.frame_offset_bytes + chunk.frame_bytes as u64, damaged) {
             break;
         }
@@ -151,13 +148,6 @@ pub(crate) fn verify(
         start(shared, id, entry.clone());
     }
     Ok(damaged)
-}
-
-/// Whether a frame can be read and is what it was.
-fn is_whole(manifest: &Manifest, pack: &File, chunk: &Chunk) -> bool {
-    let mut frame = vec![0; chunk.frame_bytes];
-    pack.read_exact_at(&mut frame, chunk.frame_offset_bytes).is_ok()
-        && manifest.verify_frame(chunk.index, &frame).is_ok()
 }
 
 /// Heals an image; answers how many frames were made again.
@@ -186,10 +176,17 @@ async fn heal(shared: &Arc<Shared>, id: ManifestDigest, entry: &Entry) -> Result
             download_source(&preparation, &preparation.blob_url(reference), &staged).await?
         }
     };
-    let entry = entry.clone();
-    tokio::task::spawn_blocking(move || heal_from(&preparation, id, &entry, source))
-        .await
-        .map_err(|_| PrepareError::Lost)?
+    let work = Work::Repair {
+        pack: shared.layout.pack(id),
+        manifest: shared.layout.manifest(id),
+        format: entry.source_format.parse().map_err(io::Error::other)?,
+    };
+    let growth = whole(&source)?;
+    match preparation.run_decoder(work, entry.compression_level, source, growth).await? {
+        Answer::Repaired { frames } => Ok(frames),
+        Answer::Different { index } => Err(HealError::Different { index }),
+        Answer::Converted { .. } => Err(PrepareError::Lost.into()),
+    }
 }
 
 async fn download_source(
@@ -203,73 +200,4 @@ async fn download_source(
     let source = file.try_clone()?;
     download_whole(preparation, url, file).await?;
     Ok(source)
-}
-
-fn heal_from(
-    preparation: &Preparation,
-    id: ManifestDigest,
-    entry: &Entry,
-    source: File,
-) -> Result<usize, HealError> {
-    let shared = &preparation.shared;
-    let manifest = shared.manifests.get(id, &shared.layout.manifest(id))?;
-    let pack = File::options().read(true).write(true).open(shared.layout.pack(id))?;
-    let source = SourceFile::new(source)?;
-    let mut start = vec![0; source.source_bytes().min(PROBE_BYTES as u64) as usize];
-    source.read_exact_at(0, &mut start)?;
-    let frames = Frames { manifest: &manifest, pack: &pack, level: entry.compression_level };
-    match preparation.probe(&start)? {
-        SourceKind::Image(_) => frames.heal(preparation, entry, source),
-        SourceKind::Compressed(compression) => {
-            let expanded = preparation.expand_whole(&source, compression)?;
-            frames.heal(preparation, entry, expanded)
-        }
-    }
-}
-
-/// The frames of a pack.
-struct Frames<'a> {
-    manifest: &'a Manifest,
-    pack: &'a File,
-    level: i32,
-}
-
-impl Frames<'_> {
-    /// Looks at every frame, for damage seldom comes alone, and makes damaged ones again from the
-    /// image. Answers how many.
-    fn heal(
-        &self,
-        preparation: &Preparation,
-        entry: &Entry,
-        image: impl ReadAt,
-    ) -> Result<usize, HealError> {
-        let Self { manifest, pack, level } = *self;
-        let format: DiskFormat = entry.source_format.parse().map_err(io::Error::other)?;
-        let limit_bytes = preparation.shared.config.max_image_bytes;
-        let disk = Disk::open(format, image, limit_bytes)
-            .map_err(|error| PrepareError::Disk { source_url: entry.spec.source.clone(), error })?;
-        if disk.virtual_bytes() != manifest.raw_bytes() {
-            return Err(HealError::Different { index: 0 });
-        }
-        let mut encoder = ChunkEncoder::new(level).map_err(io::Error::other)?;
-        let mut healed = 0;
-        for chunk in manifest.chunks() {
-            if is_whole(manifest, pack, &chunk) {
-                continue;
-            }
-            let different = || HealError::Different { index: chunk.index.0 };
-            let mut raw = vec![0; chunk.raw_bytes];
-            let found = disk.read(chunk.index.raw_offset_bytes(), &mut raw).map_err(|error| {
-                tracing::warn!(%error, "source cannot be read");
-                different()
-            })?;
-            // What is said to be zero was not written to the buffer, which is zero.
-            debug_assert!(found != RawBytes::Zero || raw.iter().all(|&byte| byte == 0));
-            let again = encoder.encode_again(&chunk, &raw).map_err(io::Error::other)?;
-            pack.write_all_at(&again.ok_or_else(different)?, chunk.frame_offset_bytes)?;
-            healed += 1;
-        }
-        pack.sync_all()?;
-        Ok(healed)
-    }
 }

@@ -1,9 +1,10 @@
 //! The image cache as a process.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
-use bessemer_image_cache::{Config, start};
+use bessemer_image_cache::{Config, decode, is_decoder, start};
 use clap::Parser;
 
 /// Prepares images once and serves them to agents.
@@ -15,8 +16,13 @@ struct Arguments {
     config: Option<PathBuf>,
 }
 
+fn main() -> anyhow::Result<ExitCode> {
+    // Before there is a thread, which would not be confined.
+    if is_decoder() { Ok(decode()) } else { serve() }
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn serve() -> anyhow::Result<ExitCode> {
     bessemer_runtime::install_tls_provider();
     let arguments = Arguments::parse();
     let config = match &arguments.config {
@@ -26,5 +32,5 @@ async fn main() -> anyhow::Result<()> {
     let _telemetry = bessemer_runtime::telemetry::init("bessemer-image-cache", &config.telemetry)?;
     let stop = bessemer_runtime::on_signal().context("cannot handle signals")?;
     start(config, stop).await?.finished().await?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

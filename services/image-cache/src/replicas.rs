@@ -74,7 +74,7 @@ impl Replicas {
                 Ok(Peer { url: url.clone(), channel: endpoint.connect_lazy() })
             })
             .collect::<io::Result<_>>()?;
-        let origins = Arc::new(Origins::new(&HttpConfig::default())?);
+        let origins = Arc::new(Origins::new(&HttpConfig::default(), None)?);
         Ok(Self { peers, copies, origins, holders: Mutex::default() })
     }
 
@@ -168,6 +168,7 @@ impl Peer {
         let request = v1::PrepareImageRequest {
             image: Some(entry.spec.clone().into()),
             name: entry.name.clone(),
+            in_every_cache: false,
         };
         let mut client = ImageServiceClient::new(self.channel.clone());
         let mut updates = client.prepare_image(request).await?.into_inner();

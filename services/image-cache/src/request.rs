@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::PrepareError;
+use crate::fetch::S3_SCHEME;
 use crate::registry::Reference;
 
 /// Longest text that is taken as a URL or a name: what servers and proxies commonly accept.
@@ -52,6 +53,7 @@ impl From<ImageSpec> for v1::ImageSpec {
 /// Where a source is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Source {
+    /// By HTTP; an object in S3 too.
     Http(Url),
     File(PathBuf),
     /// In a container registry, which knows its digest.
@@ -174,13 +176,19 @@ fn source(text: &str) -> Result<(Source, String), PrepareError> {
     }
     match url.scheme() {
         "http" | "https" => Ok((Source::Http(url), file_name)),
+        S3_SCHEME if url.host_str().is_none_or(str::is_empty) || url.path().len() < 2 => {
+            Err(refused("it is not `s3://BUCKET/KEY`".to_owned()))
+        }
+        S3_SCHEME => Ok((Source::Http(url), file_name)),
         "file" => {
             let path = url
                 .to_file_path()
                 .map_err(|()| refused("a file URL names a path on this host".to_owned()))?;
             Ok((Source::File(path), file_name))
         }
-        scheme => Err(refused(format!("scheme `{scheme}` is not one of http, https, file, oci"))),
+        scheme => {
+            Err(refused(format!("scheme `{scheme}` is not one of http, https, s3, file, oci")))
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Starts and stops the cache's servers.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
+use bessemer_image::permit::{PermitKey, WeakSecret};
 use bessemer_proto::v1::image_replica_service_server::ImageReplicaServiceServer;
 use bessemer_proto::v1::image_service_server::ImageServiceServer;
 use bessemer_runtime::monitor;
@@ -19,6 +21,10 @@ use crate::metrics;
 use crate::replicas::Replicas;
 use crate::serve::{Images, router};
 
+/// What waits in the kernel to be sent on one connection. By default it would be megabytes, which hundreds of connections
+/// would take of the memory and, when they begin at different times, of each other's share.
+const UNSENT_BYTES: u32 = 256 << 10;
+
 /// Why a cache does not start or ended badly.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each field is")]
@@ -27,11 +33,15 @@ pub enum StartError {
     Config(#[from] InvalidConfig),
     #[error(transparent)]
     Metrics(#[from] monitor::ListenError),
+    #[error(transparent)]
+    File(#[from] bessemer_runtime::config::ConfigError),
+    #[error("url_key_files entry `{}` cannot be used", path.display())]
+    WeakSecret { path: PathBuf, source: WeakSecret },
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot use data directory `{}`", data_dir.display())]
-    DataDir { data_dir: std::path::PathBuf, source: std::io::Error },
-    #[error("the configuration's [http] or peers cannot be used")]
+    DataDir { data_dir: PathBuf, source: std::io::Error },
+    #[error("the configuration's [http], [s3] or peers cannot be used")]
     Http { source: std::io::Error },
     #[error("the {server} server failed")]
     Serve { server: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
@@ -88,12 +98,16 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, St
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{http_address}"),
     };
-    let origins = Origins::new(&config.http).map_err(|source| StartError::Http { source })?;
+    let origins = Origins::new(&config.http, config.s3.as_ref())
+        .map_err(|source| StartError::Http { source })?;
     let replicas = Replicas::new(&config.peers, config.copies)
         .map_err(|source| StartError::Http { source })?;
+    let permit_keys =
+        config.url_key_files.iter().map(|path| permit_key(path)).collect::<Result<_, _>>()?;
     let data_dir = config.data_dir.clone();
     let (opened_url, opened_stop) = (base_url.clone(), stop.clone());
-    let open = move || Shared::open(config, opened_url, origins, replicas, opened_stop);
+    let open =
+        move || Shared::open(config, opened_url, origins, replicas, permit_keys, opened_stop);
     let shared = tokio::task::spawn_blocking(open)
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
@@ -113,6 +127,12 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, St
         served.map(|_| ())
     });
     Ok(Handle { grpc_address, http_address, metrics_address, base_url, servers })
+}
+
+fn permit_key(path: &Path) -> Result<PermitKey, StartError> {
+    let secret = bessemer_runtime::config::secret(path)?;
+    PermitKey::derive(&secret)
+        .map_err(|source| StartError::WeakSecret { path: path.to_owned(), source })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -162,12 +182,14 @@ async fn serve_http(
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let listener = listener.tap_io(|connection| {
-        // Only slower without it.
+        // Only slower without the one, and less fair without the other.
         let _ = connection.set_nodelay(true);
+        let _ = socket2::SockRef::from(&*connection).set_tcp_notsent_lowat(UNSENT_BYTES);
     });
+    let service = router(shared).into_make_service_with_connect_info::<SocketAddr>();
     // Not graceful: agents resume, and a transfer can take longer than anybody wants to wait.
     tokio::select! {
-        served = std::future::IntoFuture::into_future(axum::serve(listener, router(shared))) => {
+        served = std::future::IntoFuture::into_future(axum::serve(listener, service)) => {
             served.map_err(|error| StartError::Serve { server: "HTTP", source: error.into() })
         }
         () = stop.cancelled() => Ok(()),

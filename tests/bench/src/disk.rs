@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 /// Where the file system begins on the disk.
-const PARTITION_OFFSET_MIB: u64 = 1;
+pub(crate) const FILE_SYSTEM_OFFSET_MIB: u64 = 1;
 /// Left behind the partition for the backup GPT.
 const TAIL_MIB: u64 = 1;
 /// Where real files come from: programs, libraries and documents in the mix of a system image.
@@ -48,9 +48,17 @@ pub(crate) struct Size {
 impl Size {
     /// Makes a raw disk at `directory/disk.raw`.
     pub(crate) fn make(self, directory: &Path) -> anyhow::Result<PathBuf> {
+        let stage = self.stage(directory)?;
+        let disk = self.build(&stage, &directory.join("disk.raw"))?;
+        fs::remove_dir_all(stage)?;
+        Ok(disk)
+    }
+
+    /// Gathers the files of a disk, in a directory below `directory`.
+    pub(crate) fn stage(self, directory: &Path) -> anyhow::Result<PathBuf> {
         eprintln!("making a disk of {} MiB", self.size_mib);
         let filled_bytes = (self.size_mib << 20) / 100 * self.filled_percent;
-        let (stage, partition) = (directory.join("stage"), directory.join("partition"));
+        let stage = directory.join("stage");
         fs::create_dir_all(&stage)?;
         let mut left = filled_bytes;
         for (number, root) in FILES.iter().enumerate() {
@@ -59,18 +67,22 @@ impl Size {
             let keep = filled_bytes.saturating_sub(share);
             copy(Path::new(root), &stage.join(number.to_string()), &mut left, keep)?;
         }
-        let partition_mib = self.size_mib - PARTITION_OFFSET_MIB - TAIL_MIB;
-        run!("mke2fs", "-q", "-t", "ext4", "-d", &stage, &partition, &format!("{partition_mib}M"))?;
-        let disk = directory.join("disk.raw");
-        fs::File::create(&disk)?.set_len(self.size_mib << 20)?;
-        let new = format!("--new=1:{}:+{partition_mib}M", PARTITION_OFFSET_MIB * 2048);
-        run!("sgdisk", &new, &disk)?;
+        Ok(stage)
+    }
+
+    /// Makes a raw disk of the files in `stage`.
+    pub(crate) fn build(self, stage: &Path, disk: &Path) -> anyhow::Result<PathBuf> {
+        let partition = disk.with_extension("partition");
+        let partition_mib = self.size_mib - FILE_SYSTEM_OFFSET_MIB - TAIL_MIB;
+        run!("mke2fs", "-q", "-t", "ext4", "-d", stage, &partition, &format!("{partition_mib}M"))?;
+        fs::File::create(disk)?.set_len(self.size_mib << 20)?;
+        let new = format!("--new=1:{}:+{partition_mib}M", FILE_SYSTEM_OFFSET_MIB * 2048);
+        run!("sgdisk", &new, disk)?;
         let (from, to) = (format!("if={}", partition.display()), format!("of={}", disk.display()));
-        let seek = format!("seek={PARTITION_OFFSET_MIB}");
+        let seek = format!("seek={FILE_SYSTEM_OFFSET_MIB}");
         run!("dd", &from, &to, "bs=1M", &seek, "conv=notrunc,sparse", "status=none")?;
-        fs::remove_dir_all(stage)?;
         fs::remove_file(partition)?;
-        Ok(disk)
+        Ok(disk.to_owned())
     }
 }
 

@@ -8,6 +8,7 @@ mod fleet;
 mod ledger;
 mod origin;
 mod prepare;
+mod reimage;
 mod report;
 mod swarm;
 
@@ -33,6 +34,8 @@ enum Bench {
     Agent(agent::Arguments),
     /// Ironic's REST API, against a real Ironic.
     ControlPlane(control_plane::Arguments),
+    /// Writing the next version of an image over the one before, against writing it to an empty disk.
+    Reimage(reimage::Arguments),
     /// How long a killed leader and a killed conductor are missed.
     Failover(failover::Arguments),
     /// A fleet's life, by its size: enrolled, made available, deployed.
@@ -59,6 +62,7 @@ async fn measure(bench: Bench) -> anyhow::Result<()> {
         Bench::Prepare(arguments) => prepare::run(arguments).await,
         Bench::Agent(arguments) => agent::run(arguments).await,
         Bench::ControlPlane(arguments) => control_plane::run(arguments).await,
+        Bench::Reimage(arguments) => reimage::run(arguments).await,
         Bench::Failover(arguments) => failover::run(arguments).await,
         Bench::Fleet(arguments) => fleet::run(arguments).await,
         Bench::Swarm(arguments) => swarm::run(arguments).await,

@@ -8,6 +8,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -173,15 +174,16 @@ async fn measure_ours(
             ..v1::ImageSpec::default()
         }),
         name: String::new(),
+        in_every_cache: false,
     };
-    let (stop, peak_disk_bytes) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (stop, peak) = (std::sync::Arc::new(stop), std::sync::Arc::new(peak_disk_bytes));
+    let peaks = Arc::new(Peaks::default());
     let watcher = thread::spawn({
-        let (stop, peak, data) = (stop.clone(), peak.clone(), data.clone());
+        let (peaks, data, cache) = (Arc::clone(&peaks), data.clone(), cache.0.id());
         move || {
-            while !stop.load(Ordering::Relaxed) {
-                peak.fetch_max(stored_bytes(&data), Ordering::Relaxed);
-                thread::park_timeout(Duration::from_millis(100));
+            while !peaks.is_over.load(Ordering::Relaxed) {
+                peaks.disk_bytes.fetch_max(stored_bytes(&data), Ordering::Relaxed);
+                peaks.decoder_rss_bytes.fetch_max(decoder_rss_bytes(cache), Ordering::Relaxed);
+                thread::park_timeout(Duration::from_millis(50));
             }
         }
     });
@@ -194,17 +196,39 @@ async fn measure_ours(
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    stop.store(true, Ordering::Relaxed);
+    peaks.is_over.store(true, Ordering::Relaxed);
     watcher.thread().unpark();
     watcher.join().map_err(|_| anyhow::anyhow!("the disk watcher died"))?;
-    let peak_rss_bytes = bessemer_testkit::peak_rss_bytes(cache.0.id())?;
+    // Of the cache, and of the process that decodes for it.
+    let peak_rss_bytes = bessemer_testkit::peak_rss_bytes(cache.0.id())?
+        + peaks.decoder_rss_bytes.load(Ordering::Relaxed);
     drop(cache);
     let image = prepared.context("the cache ended the stream without an image")?;
     // What is left after the preparation is the pack, not extra.
-    let peak_disk_bytes = peak.load(Ordering::Relaxed).saturating_sub(image.pack_size_bytes);
+    let peak_disk_bytes =
+        peaks.disk_bytes.load(Ordering::Relaxed).saturating_sub(image.pack_size_bytes);
     fs::remove_dir_all(&data)?;
     run!("sync")?;
     Ok(Ours { seconds, peak_rss_bytes, peak_disk_bytes, image })
+}
+
+/// What a preparation took at the most, as it was seen from time to time.
+#[derive(Default)]
+struct Peaks {
+    disk_bytes: AtomicU64,
+    decoder_rss_bytes: AtomicU64,
+    is_over: AtomicBool,
+}
+
+/// The most that a process of a cache's has held so far; 0 when it has none.
+fn decoder_rss_bytes(cache: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{cache}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let held = children.flat_map(|children| {
+        let ids: Vec<u32> = children.split(' ').filter_map(|id| id.trim().parse().ok()).collect();
+        ids.into_iter().filter_map(|id| bessemer_testkit::peak_rss_bytes(id).ok())
+    });
+    held.max().unwrap_or_default()
 }
 
 /// Bytes of all files in the directories of a cache.

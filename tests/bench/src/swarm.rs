@@ -41,12 +41,19 @@ const BOUND: f64 = 1.2;
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // Less than the link carries, headers included, so that the cache and not a queue on the way decides who is next.
     let pace = (arguments.link_mib << 20) * 9 / 10;
+    // All machines are on one host, so it is by their deployments that the caches tell them apart.
+    let key = tempfile::NamedTempFile::new()?;
+    std::fs::write(key.path(), uuid::Uuid::new_v4().to_string())?;
     let options = Options {
         members: 1,
         nats: false,
         caches: 2,
         network: Network::Hosts,
-        cache_config: format!("send_limit_bytes_per_second = {pace}\n"),
+        cache_config: format!(
+            "send_limit_bytes_per_second = {pace}\nurl_key_files = [{:?}]\n",
+            key.path()
+        ),
+        conductor_config: format!("[signed_urls]\nkey_file = {:?}\n", key.path()),
         ..Options::default()
     };
     let cluster = Cluster::start(&options).await?;

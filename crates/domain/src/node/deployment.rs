@@ -208,7 +208,7 @@ pub enum ImageChecksum {
 /// An image, checked as far as it can be without reading it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSpec {
-    /// `http://`, `https://`, `file://` or `oci://` URL.
+    /// `http://`, `https://`, `s3://`, `file://` or `oci://` URL.
     pub source: String,
     /// Required unless the source is a local file or in a registry.
     pub checksum: Option<ImageChecksum>,
@@ -302,7 +302,7 @@ fn check_source(source: &str) -> Result<String, Invalid> {
     if source.is_empty() {
         return Err(Invalid::new("source", "", "is required: the URL of the image"));
     }
-    let known = ["http://", "https://", "file://", "oci://"];
+    let known = ["http://", "https://", "s3://", "file://", "oci://"];
     let rest = known.iter().find_map(|scheme| source.strip_prefix(scheme));
     refuse_password("source", source)?;
     match rest {
@@ -311,7 +311,7 @@ fn check_source(source: &str) -> Result<String, Invalid> {
         None => Err(Invalid::new(
             "source",
             source,
-            "is not a URL that begins with http://, https://, file:// or oci://",
+            "is not a URL that begins with http://, https://, s3://, file:// or oci://",
         )),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::DeployInterface;
 use super::deployment::{
-    CONFIG_DRIVE_BYTES_MAX, DeploymentSpec, DiskFormat, ImageChecksum, ImageDownloadSource,
-    ImageSpec, refuse_password,
+    CONFIG_DRIVE_BYTES_MAX, DeploymentSpec, ImageChecksum, ImageDownloadSource, ImageSpec,
+    refuse_password,
 };
 use super::step::own_steps;
 use crate::Invalid;
@@ -77,17 +77,8 @@ fn check_boot_iso(iso: Option<&str>) -> Result<(), Invalid> {
 }
 
 impl ImageSpec {
-    /// Whether the agent could write the image as its source sends it.
+    /// Whether the agent could read the image from its source.
     fn check_http(&self) -> Result<(), Invalid> {
-        if self.disk_format != Some(DiskFormat::Raw) {
-            let format = self.disk_format.map_or("", DiskFormat::as_str);
-            return Err(Invalid::new(
-                "image.disk_format",
-                format,
-                "must be `raw` with image_download_source `http`, where nothing converts the image; \
-                 use `local` for others",
-            ));
-        }
         if !matches!(self.checksum, Some(ImageChecksum::Digest { .. })) {
             return Err(Invalid::new(
                 "image.checksum",

@@ -441,13 +441,13 @@ fn an_id_is_not_used_twice_in_history() {
 }
 
 #[test]
-fn http_takes_only_what_the_agent_can_write_as_it_arrives() {
+fn http_takes_only_what_the_agent_can_read_from_its_source() {
     let mut world = available();
-    let mut qcow2 = deployment();
-    qcow2.image_download_source = bessemer_domain::node::ImageDownloadSource::Http;
-    let refused = world.verb(ProvisionVerb::Deploy(Box::new(qcow2))).unwrap_err();
+    let mut local = raw_over_http();
+    local.image.as_mut().unwrap().source = "file:///srv/disk.raw".to_owned();
+    let refused = world.verb(ProvisionVerb::Deploy(Box::new(local))).unwrap_err();
     assert!(
-        refused.to_string().starts_with("deployment.image.disk_format `qcow2` must be `raw`"),
+        refused.to_string().starts_with("deployment.image.source `file:///srv/disk.raw` cannot be"),
         "{refused}"
     );
     world.verb(ProvisionVerb::Deploy(Box::new(raw_over_http()))).unwrap();

@@ -67,6 +67,31 @@ impl DiskFault {
         DiskError { format, fault: self }
     }
 
+    /// What programs tell it by: the reason of `google.rpc.ErrorInfo`. A contract: never rename or reuse one.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BackingFile { .. } => "IMAGE_BACKING_FILE",
+            Self::ExternalDataFile => "IMAGE_EXTERNAL_DATA_FILE",
+            Self::Encrypted { .. } => "IMAGE_ENCRYPTED",
+            Self::TooLarge { .. } => "IMAGE_TOO_LARGE",
+            Self::Truncated { .. } => "IMAGE_TRUNCATED",
+            Self::Read { error, .. } if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "IMAGE_TRUNCATED"
+            }
+            Self::Read { .. } => "IMAGE_SOURCE_UNREACHABLE",
+            Self::Kind { .. } => "IMAGE_FORMAT_UNSUPPORTED",
+            Self::NoMark
+            | Self::Version { .. }
+            | Self::Dirty
+            | Self::Corrupt
+            | Self::UnknownFeatures { .. }
+            | Self::UnknownFeature { .. }
+            | Self::UnknownCompression { .. }
+            | Self::Malformed { .. }
+            | Self::Unpack { .. } => "IMAGE_MALFORMED",
+        }
+    }
+
     /// Whether damage of the source's bytes explains it.
     pub fn may_be_damage(&self) -> bool {
         match self {

@@ -5,9 +5,11 @@
 //! and these last. A disk that was left half way has no table by which a machine would boot it.
 
 mod crew;
+mod decoded;
 mod fetch;
 mod pack;
 mod plan;
+mod ranges;
 mod raw;
 mod server;
 mod slots;

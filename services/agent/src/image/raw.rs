@@ -1,5 +1,6 @@
-//! Writing a plain raw image from its origin. Only the whole can be checked, so its first and last
-//! chunk, which hold the partition tables, are held back until the digest is known to be right.
+//! Writing an image from its origin. Of a raw one only the whole can be checked, so its first and last
+//! chunk, which hold the partition tables, are held back until the digest is known to be right. Images of other formats
+//! are decoded.
 //!
 //! Three stages overlap: receiving, hashing, writing. The hash is the slowest and has a thread of
 //! its own.
@@ -7,7 +8,7 @@
 use std::sync::Arc;
 
 use bessemer_image::digest::{Algorithm, Digest, Hasher};
-use bessemer_image::format::{DiskFormat, PROBE_BYTES, probe};
+use bessemer_image::format::{DiskFormat, PROBE_BYTES, UnknownDiskFormat, probe};
 use bessemer_image::pack::CHUNK_BYTES;
 use bessemer_proto::v1::{RawSource, WriteReport};
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::server::{Body, Trouble};
 use super::source::Sources;
 use super::target::Target;
-use super::{unless_stopped, without_tables};
+use super::{decoded, unless_stopped, without_tables};
 use crate::disk::{AlignedBuffer, OpenDisk};
 use crate::task::{Meter, TaskError, blocking};
 
@@ -39,25 +40,38 @@ pub(super) async fn write(
     let (_unchanged, urls) = watch::channel(vec![source.url.clone()]);
     let sources = Sources::new(urls, meter)?;
     let (mut download, image_bytes) = unless_stopped(stop, Download::begin(sources)).await?;
+    let start = unless_stopped(stop, download.peek(PROBE_BYTES)).await?;
+    let format = probe(&start)
+        .check(declared(source)?)
+        .map_err(|refused| TaskError::Format { url: source.url.clone(), refused })?;
+    if format != DiskFormat::Raw {
+        let image = decoded::Origin { url: &source.url, download, format, expected };
+        return Box::pin(decoded::write(target, image, meter, stop)).await;
+    }
     target.check_size(image_bytes)?;
+    target.check_start(&start)?;
     meter.set_total(image_bytes);
 
     without_tables(target, image_bytes, async {
         let (found, held) =
-            transfer(target, &source.url, &mut download, expected.algorithm(), meter, stop).await?;
+            transfer(target, &mut download, expected.algorithm(), meter, stop).await?;
         if found != expected {
-            return Err(TaskError::ChecksumMismatch {
-                url: source.url.clone(),
-                algorithm: expected.algorithm().to_string(),
-                found: found.to_string(),
-                expected: expected.to_string(),
-            });
+            return Err(TaskError::checksum_mismatch(&source.url, found, expected));
         }
         let (disk, counted) = (Arc::clone(target.place()), Arc::clone(meter));
         blocking(move || complete(&disk, &held, &counted)).await?;
         Ok(WriteReport { image_bytes, ..WriteReport::default() })
     })
     .await
+}
+
+/// The format that the image is said to have.
+fn declared(source: &RawSource) -> Result<Option<DiskFormat>, TaskError> {
+    let name = &source.disk_format;
+    let unknown = |error: UnknownDiskFormat| {
+        TaskError::invalid("disk_format", name, format!("is unknown: {error}"))
+    };
+    (!name.is_empty()).then(|| name.parse().map_err(unknown)).transpose()
 }
 
 fn expected_digest(source: &RawSource) -> Result<Digest, TaskError> {
@@ -73,14 +87,13 @@ fn expected_digest(source: &RawSource) -> Result<Digest, TaskError> {
 /// returns, nothing is being written any more.
 async fn transfer(
     target: &Arc<Target>,
-    url: &str,
     download: &mut Download,
     algorithm: Algorithm,
     meter: &Arc<Meter>,
     stop: &CancellationToken,
 ) -> Result<(Digest, Vec<Part>), TaskError> {
     loop {
-        let mut stages = Stages::start(target, url, algorithm, download.image_bytes, meter);
+        let mut stages = Stages::start(target, algorithm, download.image_bytes, meter);
         let fed = unless_stopped(stop, stages.feed(download)).await;
         let ended = stages.finish().await;
         match fed? {
@@ -102,15 +115,17 @@ fn complete(disk: &OpenDisk, held: &[Part], meter: &Meter) -> Result<(), TaskErr
 }
 
 /// The origin's bytes in order, across lost connections.
-struct Download {
+pub(super) struct Download {
     sources: Sources,
     image_bytes: u64,
     validator: Option<HeaderValue>,
     body: Option<Body>,
     received_bytes: u64,
+    /// What was looked at beforehand and is still to be passed on.
+    peeked: Bytes,
 }
 
-enum Received {
+pub(super) enum Received {
     Bytes(Bytes),
     /// The origin cannot go on where it was cut off, or has another image now.
     StartedOver,
@@ -125,8 +140,9 @@ impl Download {
                     Some(image_bytes) => {
                         let validator = body.validator();
                         let body = Some(body);
+                        let (received_bytes, peeked) = (0, Bytes::new());
                         let download =
-                            Self { sources, image_bytes, validator, body, received_bytes: 0 };
+                            Self { sources, image_bytes, validator, body, received_bytes, peeked };
                         return Ok((download, image_bytes));
                     }
                     None => Trouble::Refused {
@@ -139,8 +155,36 @@ impl Download {
         }
     }
 
+    /// The image's first `wanted` bytes, or all of a shorter one; they are passed on again.
+    async fn peek(&mut self, wanted: usize) -> Result<Bytes, TaskError> {
+        let wanted = self.image_bytes.min(wanted as u64) as usize;
+        let mut start = Vec::with_capacity(wanted);
+        while start.len() < wanted {
+            match self.next(wanted - start.len()).await? {
+                Received::Bytes(bytes) => start.extend_from_slice(&bytes),
+                Received::StartedOver => start.clear(),
+            }
+        }
+        self.peeked = start.into();
+        Ok(self.peeked.clone())
+    }
+
+    /// How long the image is.
+    pub(super) fn image_bytes(&self) -> u64 {
+        self.image_bytes
+    }
+
+    /// Whom to ask for more of this image, and how they know which one is meant.
+    pub(super) fn into_parts(self) -> (Sources, Option<HeaderValue>) {
+        (self.sources, self.validator)
+    }
+
     /// The next bytes, at most `limit_bytes`.
-    async fn next(&mut self, limit_bytes: usize) -> Result<Received, TaskError> {
+    pub(super) async fn next(&mut self, limit_bytes: usize) -> Result<Received, TaskError> {
+        if !self.peeked.is_empty() {
+            let length = limit_bytes.min(self.peeked.len());
+            return Ok(Received::Bytes(self.peeked.split_to(length)));
+        }
         loop {
             let trouble = match &mut self.body {
                 Some(body) => match body.next_part(limit_bytes).await {
@@ -215,7 +259,6 @@ struct Stages {
 impl Stages {
     fn start(
         target: &Arc<Target>,
-        url: &str,
         algorithm: Algorithm,
         image_bytes: u64,
         meter: &Arc<Meter>,
@@ -227,13 +270,13 @@ impl Stages {
             // The channel is new and has room for all.
             free_in.try_send(AlignedBuffer::new(CHUNK_BYTES)).ok();
         }
-        let (target, meter, url) = (Arc::clone(target), Arc::clone(meter), url.to_owned());
+        let (target, meter) = (Arc::clone(target), Arc::clone(meter));
         Self {
             parts,
             free,
             hashing: tokio::spawn(blocking(move || Ok(hash(algorithm, to_hash, &hashed)))),
             writing: tokio::spawn(blocking(move || {
-                write_parts(&target, &url, image_bytes, to_write, &free_in, &meter)
+                write_parts(&target, image_bytes, to_write, &free_in, &meter)
             })),
         }
     }
@@ -291,18 +334,8 @@ fn hash(
     hasher.finish()
 }
 
-/// Refuses what no machine would boot: a container of an image, or a table for other sectors.
-fn check_start(target: &Target, url: &str, start: &[u8]) -> Result<(), TaskError> {
-    let start = &start[..start.len().min(PROBE_BYTES)];
-    probe(start)
-        .check(Some(DiskFormat::Raw))
-        .map_err(|refused| TaskError::NotRaw { url: url.to_owned(), refused })?;
-    target.check_start(start)
-}
-
 fn write_parts(
     target: &Target,
-    url: &str,
     image_bytes: u64,
     mut parts: mpsc::Receiver<Part>,
     free: &mpsc::Sender<AlignedBuffer>,
@@ -310,9 +343,6 @@ fn write_parts(
 ) -> Result<Vec<Part>, TaskError> {
     let mut held = Vec::new();
     while let Some(part) = parts.blocking_recv() {
-        if part.offset_bytes == 0 {
-            check_start(target, url, part.bytes())?;
-        }
         let end_bytes = part.offset_bytes + part.length as u64;
         if part.offset_bytes == 0 || end_bytes == image_bytes {
             held.push(part);

@@ -182,12 +182,16 @@ async fn trouble_of(url: &str, mut response: Response) -> Trouble {
     {
         body.extend_from_slice(&part);
     }
-    let message = format!("{url} answered {status}");
-    match serde_json::from_slice::<Verdict>(&body) {
-        Ok(verdict) if matches!(status, StatusCode::GONE | StatusCode::BAD_GATEWAY) => {
-            Trouble::Corrupt {
-                message: format!("{message}: {}: {}", verdict.reason, verdict.message),
-            }
+    let verdict = serde_json::from_slice::<Verdict>(&body).ok();
+    let message = match &verdict {
+        Some(Verdict { reason, message }) => {
+            format!("{url} answered {status}: {reason}: {message}")
+        }
+        None => format!("{url} answered {status}"),
+    };
+    match verdict {
+        Some(_) if matches!(status, StatusCode::GONE | StatusCode::BAD_GATEWAY) => {
+            Trouble::Corrupt { message }
         }
         _ if status.is_client_error()
             && !matches!(

@@ -1,5 +1,6 @@
 //! Why tasks fail: a stable reason for programs, a message for people.
 
+use bessemer_image::digest::Digest;
 use bessemer_image::format::FormatRefused;
 use bessemer_image::pack::ChunkRefused;
 
@@ -42,8 +43,10 @@ pub(crate) enum TaskError {
          was made for such disks"
     )]
     SectorSize { image_sector_bytes: u32, disk: String, disk_sector_bytes: u64 },
-    #[error("{url}: {refused}; use image_download_source `local`, which converts it")]
-    NotRaw { url: String, refused: FormatRefused },
+    #[error("{url}: {refused}; correct image.disk_format, or use image_download_source `local`")]
+    Format { url: String, refused: FormatRefused },
+    #[error("{url}: {error}")]
+    ImageUnreadable { url: String, error: bessemer_image::disk::DiskError },
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error("{refused}: {url} sent it damaged {times} times")]
@@ -73,7 +76,7 @@ pub(crate) enum TaskError {
 
 impl TaskError {
     /// What programs tell it by; never changes.
-    pub(crate) const fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Cancelled => "CANCELLED",
             Self::Invalid { .. } => "INVALID_TASK",
@@ -86,7 +89,9 @@ impl TaskError {
             Self::ImageType { .. } => "IMAGE_TYPE_MISMATCH",
             Self::NoBootLoader { .. } => "NO_BOOT_LOADER",
             Self::FileSystem(_) => "FILE_SYSTEM",
-            Self::NotRaw { .. } => "IMAGE_FORMAT_MISMATCH",
+            Self::Format { refused: FormatRefused::Mismatch { .. }, .. } => "IMAGE_FORMAT_MISMATCH",
+            Self::Format { .. } => "IMAGE_FORMAT_UNSUPPORTED",
+            Self::ImageUnreadable { error, .. } => error.fault.reason(),
             Self::Disk(_) | Self::NotErased { .. } => "DISK_IO",
             Self::ChunkRefused { .. } => "CHUNK_REFUSED",
             Self::SourceUnavailable { .. } => "SOURCE_UNAVAILABLE",
@@ -97,6 +102,15 @@ impl TaskError {
             Self::StepFailed { .. } => "STEP_FAILED",
             Self::StepInterrupted { .. } => "STEP_INTERRUPTED",
             Self::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    pub(crate) fn checksum_mismatch(url: &str, found: Digest, expected: Digest) -> Self {
+        Self::ChecksumMismatch {
+            url: url.to_owned(),
+            algorithm: expected.algorithm().to_string(),
+            found: found.to_string(),
+            expected: expected.to_string(),
         }
     }
 

@@ -94,7 +94,8 @@ async fn without_an_image_cache_a_wrong_image_is_still_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let api = Running::start(dir.path()).await;
     let image = v1::ImageSpec { source: "https://images/a.qcow2".into(), ..Default::default() };
-    let request = v1::PrepareImageRequest { image: Some(image), name: String::new() };
+    let request =
+        v1::PrepareImageRequest { image: Some(image), ..v1::PrepareImageRequest::default() };
     let mut stream = api.client.prepare_image(request);
     let refused = refusal(async { stream.next().await.unwrap() }).await;
     assert_eq!(refused.metadata["field"], "image.checksum");

@@ -13,7 +13,7 @@ use bessemer_proto::v1::start_task::Task;
 use bessemer_proto::v1::task_succeeded::Result as TaskResult;
 use bessemer_proto::v1::write_image_task::Source;
 use bessemer_proto::v1::{
-    Image, PackSource, PrepareProgress, Progress, RawSource, WriteConfigDriveTask, WriteImageTask,
+    PackSource, PrepareProgress, Progress, RawSource, WriteConfigDriveTask, WriteImageTask,
 };
 use bessemer_wire::deployment::{
     image_spec_to_proto, partitions_to_proto, resolved_image_from_proto, write_report_from_proto,
@@ -138,8 +138,9 @@ async fn pack_source(
         return Err(Trouble::Final(Failure::new("IMAGE_NOT_PREPARED", message)));
     };
     let request = image_spec_to_proto(image_of(&deployment.spec)?);
-    let Image { resolved, mut urls, .. } = context.images.prepare(&request, |_| {}).await?;
-    let found = resolved.unwrap_or_default();
+    let image = context.images.prepare(&request, |_| {}).await?;
+    let mut urls = context.images.urls_for(deployment.id, &image);
+    let found = image.resolved.unwrap_or_default();
     if found.id != expected.id {
         return Err(Trouble::Final(Failure::new(
             "IMAGE_CHANGED",
@@ -170,6 +171,7 @@ fn raw_source(spec: &DeploymentSpec) -> Result<RawSource, Failure> {
         url: image.source.clone(),
         hash_algo: algorithm.to_string(),
         hash_value: value.clone(),
+        disk_format: image.disk_format.map_or_else(String::new, |it| it.as_str().to_owned()),
     })
 }
 

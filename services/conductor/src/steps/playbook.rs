@@ -76,11 +76,9 @@ fn setting<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
 
 /// What the playbook is told of the image: where the machine can read it, and how to know that it is right.
 async fn image(context: &Context, job: &Job, node: &Node) -> Result<Value, Failure> {
-    let deployment = node.deployment.as_ref();
-    let Some((spec, image)) = deployment.and_then(|it| Some((&it.spec, it.spec.image.as_ref()?)))
-    else {
-        return Ok(Value::Null);
-    };
+    let Some(deployment) = &node.deployment else { return Ok(Value::Null) };
+    let spec = &deployment.spec;
+    let Some(image) = &spec.image else { return Ok(Value::Null) };
     match spec.image_download_source {
         ImageDownloadSource::Http => Ok(json!({
             "url": image.source,
@@ -92,9 +90,10 @@ async fn image(context: &Context, job: &Job, node: &Node) -> Result<Value, Failu
             let request = image_spec_to_proto(image);
             let found =
                 job.persist(async || context.images.prepare(&request, |_| {}).await).await?;
+            let urls = context.images.urls_for(deployment.id, &found);
             let resolved = found.resolved.unwrap_or_default();
             Ok(json!({
-                "url": found.urls.first().map(|url| format!("{url}/raw")),
+                "url": urls.first().map(|url| format!("{url}/raw")),
                 "source": image.source,
                 "disk_format": "raw",
                 "checksum": format!("{}:{}", resolved.raw_hash_algo, resolved.raw_hash_value),

@@ -11,7 +11,11 @@ use reqwest::{Certificate, Client, NoProxy, Proxy, RequestBuilder, Response};
 use serde::Deserialize;
 use url::Url;
 
+use super::s3::{S3Config, Store};
 use crate::registry::{Challenge, Reference, Token};
+
+/// How URLs of objects in S3 begin.
+pub(crate) const S3_SCHEME: &str = "s3";
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +56,8 @@ pub struct CredentialsConfig {
 /// Reaches the servers.
 pub(crate) struct Origins {
     client: Client,
+    /// Where `s3://` URLs lead.
+    s3: Option<Store>,
     credentials: Vec<Credentials>,
     insecure_registries: Vec<String>,
     /// Tokens that registries gave, by what they are for.
@@ -65,7 +71,7 @@ struct Credentials {
 }
 
 impl Origins {
-    pub(crate) fn new(config: &HttpConfig) -> io::Result<Self> {
+    pub(crate) fn new(config: &HttpConfig, s3: Option<&S3Config>) -> io::Result<Self> {
         let mut client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
@@ -87,6 +93,7 @@ impl Origins {
         let credentials = config.credentials.iter().map(Credentials::read);
         Ok(Self {
             client: client.build().map_err(io::Error::other)?,
+            s3: s3.map(Store::new).transpose()?,
             credentials: credentials.collect::<io::Result<_>>()?,
             insecure_registries: config.insecure_registries.clone(),
             tokens: Mutex::default(),
@@ -101,6 +108,11 @@ impl Origins {
         format!("{scheme}://{host}/v2/{repository}/{kind}/{version}")
             .parse()
             .expect("a checked reference makes a URL")
+    }
+
+    /// Whether `s3://` URLs lead anywhere.
+    pub(crate) fn has_s3(&self) -> bool {
+        self.s3.is_some()
     }
 
     /// What a server says to a request. One that wants a token gets one, if there is one to be had.
@@ -146,6 +158,10 @@ impl Origins {
     /// A request for a URL, with the token or the credentials for its server. A redirection to
     /// another server does not take them along.
     fn request(&self, url: &Url) -> RequestBuilder {
+        if let Some(signed) = self.s3.as_ref().filter(|_| url.scheme() == S3_SCHEME) {
+            // One that cannot be signed is refused by its scheme.
+            return self.client.get(signed.signed(url).unwrap_or_else(|| url.clone()));
+        }
         let request = self.client.get(url.clone());
         if let Some(token) = self.tokens().get(&token_scope(url)) {
             return request.bearer_auth(token);

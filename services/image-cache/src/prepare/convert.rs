@@ -1,31 +1,55 @@
-//! From a source's bytes to a pack and a manifest, synced, under temporary names.
+//! From a raw image to a pack and a manifest, synced, under temporary names.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use bessemer_image::ReadAt;
 use bessemer_image::digest::{Algorithm, Digest};
-use bessemer_image::disk::{Disk, DiskError};
-use bessemer_image::format::DiskFormat;
-use bessemer_image::pack::{Manifest, PackOptions, RawSource, write_pack};
-use tokio_util::sync::CancellationToken;
+use bessemer_image::pack::{Manifest, PackOptions, Packed, RawSource, write_pack};
 
-use super::{Phase, Progress};
 use crate::error::PrepareError;
+use crate::space;
 
-/// How to convert one source.
-pub(crate) struct Conversion<'a> {
+/// The files that a preparation makes, open.
+pub(crate) struct Output {
+    pack: File,
+    pack_path: PathBuf,
+    manifest: File,
+    manifest_path: PathBuf,
+}
+
+impl Output {
+    /// Makes the files, and takes `reserved_bytes` of space for the pack.
+    pub(crate) fn create(
+        pack_path: &Path,
+        reserved_bytes: u64,
+        manifest_path: &Path,
+    ) -> Result<Self, PrepareError> {
+        let create = |path: &Path| {
+            File::create(path).map_err(|source| PrepareError::storage("write", path, source))
+        };
+        let pack = create(pack_path)?;
+        space::reserve(&pack, pack_path, reserved_bytes)?;
+        Ok(Self {
+            pack,
+            pack_path: pack_path.to_owned(),
+            manifest: create(manifest_path)?,
+            manifest_path: manifest_path.to_owned(),
+        })
+    }
+}
+
+/// How to make a pack.
+pub(crate) struct Packing<'a> {
     pub(crate) source_url: &'a str,
-    pub(crate) format: DiskFormat,
     pub(crate) raw_algorithm: Algorithm,
-    pub(crate) max_image_bytes: u64,
     pub(crate) level: i32,
-    pub(crate) pack: PathBuf,
-    pub(crate) manifest: PathBuf,
-    pub(crate) progress: &'a Progress,
-    pub(crate) cancelled: &'a CancellationToken,
+    pub(crate) workers: NonZeroUsize,
+    /// Hears how many bytes are done, and of how many; 0 while that is unknown.
+    pub(crate) progress: &'a dyn Fn(u64, u64),
+    /// Whether nobody wants the pack any more.
+    pub(crate) is_cancelled: &'a dyn Fn() -> bool,
 }
 
 /// A pack and a manifest that are durable but not published.
@@ -38,67 +62,53 @@ pub(crate) struct Staged {
     pub(crate) manifest_file: PathBuf,
 }
 
-impl Conversion<'_> {
-    /// Decodes an image and makes its pack.
-    pub(crate) fn run(&self, source: impl ReadAt) -> Result<Staged, PrepareError> {
-        let disk = Disk::open(self.format, source, self.max_image_bytes)
-            .map_err(|error| self.unreadable(error))?;
-        self.pack(&disk, |error| self.unreadable(error))
-    }
-
+impl Packing<'_> {
     /// Makes the pack of a raw image.
     pub(crate) fn pack<R: RawSource>(
         &self,
+        output: &Output,
         raw: &R,
         read_failed: impl FnOnce(R::Error) -> PrepareError,
-    ) -> Result<Staged, PrepareError> {
-        let failed = |source| PrepareError::storage("write", &self.pack, source);
-        let file = File::create(&self.pack).map_err(failed)?;
-        let mut sink = Sink { file, cancelled: self.cancelled };
-        let workers = thread::available_parallelism().map_err(failed)?;
-        let options = PackOptions { level: self.level, raw_algorithm: self.raw_algorithm, workers };
+    ) -> Result<Packed, PrepareError> {
+        let Self { level, raw_algorithm, workers, .. } = *self;
+        let mut sink = Sink { file: &output.pack, is_cancelled: self.is_cancelled };
+        let options = PackOptions { level, raw_algorithm, workers };
         let total_bytes = raw.raw_bytes().unwrap_or_default();
         let packed = write_pack(raw, &mut sink, &options, |done_bytes| {
-            self.progress.report(Phase::Converting, done_bytes, total_bytes);
+            (self.progress)(done_bytes, total_bytes);
         })
         .map_err(|error| {
-            PrepareError::from_pack(error, self.pack.clone(), read_failed, self.source_url)
+            let path = output.pack_path.clone();
+            PrepareError::from_pack(error, path, read_failed, self.source_url)
         })?;
-        sink.file.sync_all().map_err(failed)?;
-        store_manifest(&packed.manifest, &self.manifest)?;
-        Ok(Staged {
-            manifest: packed.manifest,
-            raw_digest: packed.raw_digest,
-            level: self.level,
-            pack: self.pack.clone(),
-            manifest_file: self.manifest.clone(),
-        })
-    }
-
-    fn unreadable(&self, error: DiskError) -> PrepareError {
-        PrepareError::Disk { source_url: self.source_url.to_owned(), error }
+        let failed = |source| PrepareError::storage("write", &output.pack_path, source);
+        // Frees what was reserved and not needed.
+        output.pack.set_len(packed.manifest.pack_bytes()).map_err(failed)?;
+        output.pack.sync_all().map_err(failed)?;
+        store_manifest(&packed.manifest, &output.manifest, &output.manifest_path)?;
+        Ok(packed)
     }
 }
 
 /// Writes a manifest's file, durably.
-pub(super) fn store_manifest(manifest: &Manifest, path: &Path) -> Result<(), PrepareError> {
-    let store = || {
-        let mut file = File::create(path)?;
-        file.write_all(manifest.encoded())?;
-        file.sync_all()
-    };
-    store().map_err(|source| PrepareError::storage("write", path, source))
+pub(super) fn store_manifest(
+    manifest: &Manifest,
+    mut file: &File,
+    path: &Path,
+) -> Result<(), PrepareError> {
+    let stored = file.write_all(manifest.encoded()).and_then(|()| file.sync_all());
+    stored.map_err(|source| PrepareError::storage("write", path, source))
 }
 
-/// The pack's file. Refuses to be written when the service stops, which ends the conversion.
+/// The pack's file. Refuses to be written when the work is cancelled, which ends it.
 struct Sink<'a> {
-    file: File,
-    cancelled: &'a CancellationToken,
+    file: &'a File,
+    is_cancelled: &'a dyn Fn() -> bool,
 }
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.cancelled.is_cancelled() {
+        if (self.is_cancelled)() {
             return Err(io::Error::other("the cache is stopping"));
         }
         self.file.write(bytes)

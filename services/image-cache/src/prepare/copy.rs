@@ -4,19 +4,26 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bessemer_image::digest::{Algorithm, Digest};
 use bessemer_image::format::DiskFormat;
 use bessemer_image::pack::{MAX_FRAME_BYTES, Manifest, ManifestDigest, manifest_bytes};
+use bessemer_image::permit::Permit;
 use bessemer_proto::v1::ResolvedImage;
 use bytes::Bytes;
 use url::Url;
+use uuid::Uuid;
 
 use super::convert::store_manifest;
-use super::{Converted, Phase, Preparation, STAGED_MANIFEST, STAGED_PACK, Staged};
+use super::{Converted, Phase, Preparation, Staged};
 use crate::error::PrepareError;
 use crate::fetch::{Body, Download, fetch_small};
 use crate::replicas::Found;
+use crate::space;
+
+/// How long a copy may take, resumptions included.
+const COPY_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// What a peer says of an image.
 struct Described {
@@ -38,23 +45,26 @@ pub(super) async fn convert(
     })?;
     let origins = &preparation.shared.replicas.origins;
     let limit_bytes = manifest_bytes(described.raw_bytes);
-    let manifest_url = url_of(found, &described, "manifest")?;
+    let image_url = readable_url(preparation, &described);
+    let manifest_url = url_of(found, &image_url, "manifest")?;
     let encoded = fetch_small(origins, &manifest_url, limit_bytes, None).await?;
     let manifest = Manifest::parse(encoded, Some(&described.id)).map_err(|error| {
         PrepareError::Peer { peer: found.peer.clone(), message: error.to_string() }
     })?;
-    let pack_url = url_of(found, &described, "pack")?;
+    let pack_url = url_of(found, &image_url, "pack")?;
     let download = Download::start(origins, &pack_url, manifest.pack_bytes(), None).await?;
     let (body, feed) = Body::of(Bytes::new(), download);
     let (peer, level) = (found.peer.clone(), found.compression_level);
     let copy = preparation.blocking(move |preparation| {
-        let pack = preparation.shared.layout.staged(&preparation.key, STAGED_PACK);
-        let manifest_file = preparation.shared.layout.staged(&preparation.key, STAGED_MANIFEST);
+        let (pack, manifest_file) = preparation.staged();
         let file =
             File::create(&pack).map_err(|error| PrepareError::storage("write", &pack, error))?;
+        space::reserve(&file, &pack, manifest.pack_bytes())?;
         copy_frames(preparation, &manifest, body, &file, &peer)?;
         file.sync_all().map_err(|error| PrepareError::storage("write", &pack, error))?;
-        store_manifest(&manifest, &manifest_file)?;
+        let described_in = File::create(&manifest_file)
+            .map_err(|error| PrepareError::storage("write", &manifest_file, error))?;
+        store_manifest(&manifest, &described_in, &manifest_file)?;
         let Described { raw_digest, .. } = described;
         let staged = Staged { manifest, raw_digest, level, pack, manifest_file };
         Ok(Converted { staged, format: described.format, source_bytes: described.source_bytes })
@@ -82,8 +92,19 @@ fn describe(found: &Found) -> Option<Described> {
     })
 }
 
-fn url_of(found: &Found, described: &Described, what: &str) -> Result<Url, PrepareError> {
-    let url = format!("{}/{what}", described.url);
+/// Where a peer lets this cache read the image.
+fn readable_url(preparation: &Preparation, described: &Described) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let expires_unix_seconds = (now + COPY_LIMIT).as_secs();
+    // Of no deployment, but of the site's own.
+    let permit = Permit { deployment: Uuid::nil(), expires_unix_seconds };
+    let keys = &preparation.shared.permit_keys;
+    let signed = keys.first().and_then(|key| permit.sign_url(&described.url, key));
+    signed.unwrap_or_else(|| described.url.clone())
+}
+
+fn url_of(found: &Found, image_url: &str, what: &str) -> Result<Url, PrepareError> {
+    let url = format!("{image_url}/{what}");
     Url::parse(&url).map_err(|error| PrepareError::Peer {
         peer: found.peer.clone(),
         message: format!("it serves the image at `{url}`: {error}"),
@@ -99,7 +120,7 @@ fn copy_frames(
     mut file: &File,
     peer: &str,
 ) -> Result<(), PrepareError> {
-    let pack = preparation.shared.layout.staged(&preparation.key, STAGED_PACK);
+    let (pack, _) = preparation.staged();
     let failed = |error| PrepareError::storage("write", &pack, error);
     let bad = |message| PrepareError::Peer { peer: peer.to_owned(), message };
     let mut buffer = vec![0; MAX_FRAME_BYTES];

@@ -2,22 +2,23 @@
 
 mod convert;
 mod copy;
-mod expand;
+mod decoding;
 mod job;
 mod local;
 mod remote;
 
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bessemer_image::ReadAt;
-use bessemer_image::compression::Compression;
 use bessemer_image::digest::{Algorithm, Digest};
 use bessemer_image::format::{self, Content, DiskFormat};
+use bessemer_image::pack::{Packed, RawSource};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub(crate) use convert::{Conversion, Staged};
+pub(crate) use convert::{Output, Packing};
 pub(crate) use job::{Begun, Job, JobState, Jobs, Joined, Phase, Progress};
 pub(crate) use remote::download_whole;
 
@@ -27,6 +28,7 @@ use crate::durable;
 use crate::error::PrepareError;
 use crate::registry::Reference;
 use crate::request::{Request, Source};
+use convert::Staged;
 
 const STAGED_PACK: &str = "pack";
 const STAGED_MANIFEST: &str = "manifest";
@@ -40,15 +42,6 @@ pub(crate) struct Preparation {
     pub(crate) expected: Option<Digest>,
     pub(crate) progress: Progress,
     pub(crate) cancelled: CancellationToken,
-}
-
-/// What a source's bytes are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum SourceKind {
-    /// The image itself.
-    Image(DiskFormat),
-    /// The image, compressed as a whole.
-    Compressed(Compression),
 }
 
 /// A source that was converted, before it is published.
@@ -103,8 +96,8 @@ impl Preparation {
 
     /// Removes what a failed preparation left; it may be as large as a pack.
     fn remove_staged(&self) {
-        for what in [STAGED_PACK, STAGED_MANIFEST] {
-            let path = self.shared.layout.staged(&self.key, what);
+        let (pack, manifest) = self.staged();
+        for path in [pack, manifest] {
             if let Err(error) = durable::remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove a failed preparation");
             }
@@ -130,56 +123,52 @@ impl Preparation {
         &self.request.spec.source
     }
 
-    /// What a source is that begins with `start`, if it is what was declared and can be prepared.
-    pub(crate) fn probe(&self, start: &[u8]) -> Result<SourceKind, PrepareError> {
-        match format::probe(start) {
-            Content::Compressed(compression) => {
-                tracing::info!(source = self.source_url(), %compression, "source is compressed");
-                Ok(SourceKind::Compressed(compression))
-            }
-            _ => self.image_format(start).map(SourceKind::Image),
-        }
-    }
-
-    /// The format of an image that begins with `start`, if it is the declared one.
-    fn image_format(&self, start: &[u8]) -> Result<DiskFormat, PrepareError> {
+    /// Whether a source that begins with `start` is a raw image, which needs no decoder.
+    fn is_raw(&self, start: &[u8]) -> Result<bool, PrepareError> {
         let content = format::probe(start);
-        tracing::info!(source = self.source_url(), %content, "image probed");
-        content.check(self.request.declared).map_err(|refused| PrepareError::Format {
-            source_url: self.source_url().to_owned(),
-            refused,
-        })
+        tracing::info!(source = self.source_url(), %content, "source probed");
+        if matches!(content, Content::Compressed(_)) {
+            return Ok(false);
+        }
+        let format = content.check(self.request.declared).map_err(|refused| {
+            PrepareError::Format { source_url: self.source_url().to_owned(), refused }
+        })?;
+        Ok(format == DiskFormat::Raw)
     }
 
-    /// Converts a source that is read at random. Answers the format of its image too.
-    pub(crate) fn convert(
+    /// Makes the pack of a raw image, whose bytes are those of the source. No space is reserved: all of the image's would be
+    /// many times what most packs take.
+    fn pack_raw<R: RawSource>(
         &self,
-        source: &(impl ReadAt + Send),
-        kind: SourceKind,
-    ) -> Result<(Staged, DiskFormat), PrepareError> {
-        match kind {
-            SourceKind::Image(format) => {
-                let conversion = self.conversion(format, format == DiskFormat::Raw);
-                Ok((conversion.run(source)?, format))
-            }
-            SourceKind::Compressed(compression) => self.convert_compressed(source, compression),
-        }
+        raw: &R,
+        read_failed: impl FnOnce(R::Error) -> PrepareError,
+    ) -> Result<Staged, PrepareError> {
+        let (pack, manifest_file) = self.staged();
+        let level = self.shared.config.compression_level;
+        let packing = Packing {
+            source_url: self.source_url(),
+            raw_algorithm: Algorithm::for_raw(self.given(), true),
+            level,
+            workers: workers()?,
+            progress: &|done_bytes, total_bytes| {
+                self.progress.report(Phase::Converting, done_bytes, total_bytes);
+            },
+            is_cancelled: &|| self.cancelled.is_cancelled(),
+        };
+        let output = Output::create(&pack, 0, &manifest_file)?;
+        let Packed { manifest, raw_digest } = packing.pack(&output, raw, read_failed)?;
+        Ok(Staged { manifest, raw_digest, level, pack, manifest_file })
     }
 
-    /// How to convert an image. `is_source`: its raw bytes are those of the source.
-    pub(crate) fn conversion(&self, format: DiskFormat, is_source: bool) -> Conversion<'_> {
-        let given = self.expected.map(|digest| digest.algorithm());
-        Conversion {
-            source_url: self.source_url(),
-            format,
-            raw_algorithm: Algorithm::for_raw(given, is_source),
-            max_image_bytes: self.shared.config.max_image_bytes,
-            level: self.shared.config.compression_level,
-            pack: self.shared.layout.staged(&self.key, STAGED_PACK),
-            manifest: self.shared.layout.staged(&self.key, STAGED_MANIFEST),
-            progress: &self.progress,
-            cancelled: &self.cancelled,
-        }
+    /// Where pack and manifest are until they are published.
+    fn staged(&self) -> (PathBuf, PathBuf) {
+        let staged = |what| self.shared.layout.staged(&self.key, what);
+        (staged(STAGED_PACK), staged(STAGED_MANIFEST))
+    }
+
+    /// What the source's digest was given in, if one was.
+    fn given(&self) -> Option<Algorithm> {
+        self.expected.map(|digest| digest.algorithm())
     }
 
     /// Whether the source is what the caller expects.
@@ -236,4 +225,10 @@ impl Preparation {
         );
         Ok(entry)
     }
+}
+
+/// Threads that decode and compress.
+fn workers() -> Result<NonZeroUsize, PrepareError> {
+    std::thread::available_parallelism()
+        .map_err(|source| PrepareError::storage("count the processors of", "this host", source))
 }

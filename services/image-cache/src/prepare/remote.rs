@@ -15,10 +15,11 @@ use bessemer_image::pack::SequentialSource;
 use bytes::{Bytes, BytesMut};
 use url::Url;
 
-use super::{Converted, Phase, Preparation, SourceKind, Staged};
+use super::{Converted, Phase, Preparation};
 use crate::durable;
 use crate::error::PrepareError;
-use crate::fetch::{Body, Download, GrowingFile};
+use crate::fetch::{Body, Download, Spool};
+use crate::space;
 
 pub(super) async fn convert(
     preparation: &Arc<Preparation>,
@@ -32,8 +33,7 @@ pub(super) async fn convert(
     let mut start = Bytes::new();
     if resumed_bytes == 0 {
         start = first_bytes(&mut download).await?;
-        let kind = preparation.probe(&start)?;
-        let is_raw = kind == SourceKind::Image(DiskFormat::Raw);
+        let is_raw = preparation.is_raw(&start)?;
         if let (true, Some(total_bytes)) = (is_raw, download.total_bytes()) {
             return stream_raw(preparation, download, start, total_bytes).await;
         }
@@ -79,8 +79,7 @@ async fn stream_raw(
     let (body, feed) = Body::of(start, download);
     let conversion = preparation.blocking(move |preparation| {
         let source = SequentialSource::new(body, Some(total_bytes));
-        let conversion = preparation.conversion(DiskFormat::Raw, true);
-        conversion.pack(&source, |error| preparation.cut_short(&error))
+        preparation.pack_raw(&source, |error| preparation.cut_short(&error))
     });
     let (fed, staged) = tokio::join!(feed, conversion);
     fed?;
@@ -98,31 +97,28 @@ async fn spool_and_convert(
 ) -> Result<Converted, PrepareError> {
     let total_bytes = download.total_bytes();
     let etag = download.etag().map(str::to_owned);
-    let file = preparation
-        .blocking(move |preparation| open_part(preparation, resumed_bytes, etag.as_deref()))
-        .await?;
-    let growing = Arc::new(GrowingFile::new(file, total_bytes));
+    let opened = preparation.blocking(move |preparation| {
+        open_part(preparation, resumed_bytes, total_bytes, etag.as_deref())
+    });
+    let (file, source) = opened.await?;
+    let (spool, growth) = Spool::new(file, resumed_bytes, total_bytes);
+    // A damaged source is read to its end: its digest tells more than the damage.
+    let mut wanted = Some(growth.clone());
     let (body, feed) = Body::of(start, download);
-    let spool = preparation.blocking({
-        let growing = Arc::clone(&growing);
-        move |preparation| {
-            let spooled = spool(preparation, body, &growing, resumed_bytes);
-            growing.end();
-            spooled
-        }
+    let spool = preparation.blocking(move |preparation| {
+        let digest = store(preparation, body, &spool, resumed_bytes);
+        spool.end();
+        Ok((digest?, spool.available_bytes()))
     });
-    let conversion = preparation.blocking({
-        let growing = Arc::clone(&growing);
-        move |preparation| {
-            let converted = convert_growing(preparation, &growing);
-            // A damaged source is read to its end: its digest tells more than the damage.
-            if converted.as_ref().is_err_and(|error| !error.may_be_damage()) {
-                growing.abandon();
-            }
-            converted
+    let conversion = async {
+        let converted = preparation.decode(source, growth).await;
+        if converted.as_ref().is_err_and(|error| !error.may_be_damage()) {
+            wanted = None;
         }
-    });
+        converted
+    };
     let (fed, spooled, converted) = tokio::join!(feed, spool, conversion);
+    drop(wanted);
     // What a cut download left is kept for the next attempt.
     let is_cut =
         matches!(fed, Err(PrepareError::SourceUnreachable { .. } | PrepareError::Truncated { .. }));
@@ -134,18 +130,22 @@ async fn spool_and_convert(
         preparation.blocking(forget).await?;
     }
     fed?;
-    if let Some(digest) = spooled? {
+    let (digest, source_bytes) = spooled?;
+    if let Some(digest) = digest {
         preparation.check_digest(digest)?;
     }
     let (staged, format) = converted?;
-    Ok(Converted { staged, format, source_bytes: growing.available_bytes() })
+    Ok(Converted { staged, format, source_bytes })
 }
 
+/// The file for the download, to be written, and to be read. Its space is taken at once, so that a disk that is too
+/// small is found out before anything is downloaded, and not by another preparation.
 fn open_part(
     preparation: &Preparation,
     resumed_bytes: u64,
+    total_bytes: Option<u64>,
     etag: Option<&str>,
-) -> Result<File, PrepareError> {
+) -> Result<(File, File), PrepareError> {
     let (layout, key) = (&preparation.shared.layout, &preparation.key);
     let (path, etag_path) = (layout.part(key), layout.etag(key));
     let open = || {
@@ -162,17 +162,25 @@ fn open_part(
             }
             Some(_) | None => {}
         }
-        Ok(file)
+        Ok((file, File::open(&path)?))
     };
-    open().map_err(|source| PrepareError::storage("write", &path, source))
+    let (file, source) = open().map_err(|source| PrepareError::storage("write", &path, source))?;
+    if let Some(total_bytes) = total_bytes {
+        space::reserve(&file, &path, total_bytes).inspect_err(|_| {
+            if resumed_bytes == 0 {
+                forget_part(preparation);
+            }
+        })?;
+    }
+    Ok((file, source))
 }
 
 /// Stores and hashes a source as it comes. Answers its digest, or nothing when the conversion
 /// failed for good and nobody wants it.
-fn spool(
+fn store(
     preparation: &Preparation,
     mut body: Body,
-    growing: &GrowingFile,
+    spool: &Spool,
     resumed_bytes: u64,
 ) -> Result<Option<Digest>, PrepareError> {
     let failed = |source| {
@@ -180,7 +188,6 @@ fn spool(
         PrepareError::storage("write", part, source)
     };
     let mut hasher = preparation.expected.map(|expected| Hasher::new(expected.algorithm()));
-    growing.advance(resumed_bytes);
     if let Some(hasher) = hasher.as_mut().filter(|_| resumed_bytes > 0) {
         hash_stored(preparation, resumed_bytes, hasher).map_err(failed)?;
     }
@@ -188,17 +195,17 @@ fn spool(
         if let Some(hasher) = &mut hasher {
             hasher.update(&piece);
         }
-        if !growing.append(&piece).map_err(failed)? {
+        if !spool.append(&piece).map_err(failed)? {
             return Ok(None);
         }
-        preparation.progress.report(Phase::Downloading, growing.available_bytes(), total(growing));
+        preparation.progress.report(Phase::Downloading, spool.available_bytes(), total(spool));
     }
-    preparation.progress.report(Phase::Verifying, growing.available_bytes(), total(growing));
+    preparation.progress.report(Phase::Verifying, spool.available_bytes(), total(spool));
     Ok(hasher.map(Hasher::finish))
 }
 
-fn total(growing: &GrowingFile) -> u64 {
-    growing.known_total_bytes().unwrap_or_default()
+fn total(spool: &Spool) -> u64 {
+    spool.known_total_bytes().unwrap_or_default()
 }
 
 fn hash_stored(
@@ -227,14 +234,6 @@ impl Preparation {
     }
 }
 
-fn convert_growing(
-    preparation: &Preparation,
-    growing: &GrowingFile,
-) -> Result<(Staged, DiskFormat), PrepareError> {
-    let start = growing.start(PROBE_BYTES).map_err(|error| preparation.cut_short(&error))?;
-    preparation.convert(growing, preparation.probe(&start)?)
-}
-
 /// Downloads a source again, into `file`, and checks it. For healing.
 pub(crate) async fn download_whole(
     preparation: &Arc<Preparation>,
@@ -244,9 +243,9 @@ pub(crate) async fn download_whole(
     let shared = &preparation.shared;
     let download =
         Download::start(&shared.origins, url, shared.config.max_image_bytes, None).await?;
-    let growing = GrowingFile::new(file, download.total_bytes());
+    let (spool, _wanted) = Spool::new(file, 0, download.total_bytes());
     let (body, feed) = Body::of(Bytes::new(), download);
-    let spool = preparation.blocking(move |preparation| spool(preparation, body, &growing, 0));
+    let spool = preparation.blocking(move |preparation| store(preparation, body, &spool, 0));
     let (fed, spooled) = tokio::join!(feed, spool);
     fed?;
     spooled?.map_or(Ok(()), |digest| preparation.check_digest(digest))

@@ -42,7 +42,7 @@ impl ImageService for Images {
         &self,
         request: Request<v1::PrepareImageRequest>,
     ) -> Result<Response<PrepareStream>, Status> {
-        let v1::PrepareImageRequest { image, name } = request.into_inner();
+        let v1::PrepareImageRequest { image, name, in_every_cache: _ } = request.into_inner();
         let spec = image.unwrap_or_default().into();
         let request = request::Request::try_new(spec, name, self.0.config.allow_md5)
             .map_err(|error| error.to_status())?;

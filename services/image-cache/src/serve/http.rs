@@ -8,101 +8,70 @@ use std::sync::Arc;
 use ::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bessemer_image::pack::ManifestDigest;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 
 use super::frames::{OpenPack, View};
-use super::pace::{Pace, paced};
+use super::pace::paced;
+use super::problem::Problem;
 use super::range::{self, Wanted};
+use super::reader::Reader;
 use crate::cache::Shared;
 use crate::heal;
 
-/// What a client should wait before it asks again for an image that is being healed. A heal reads
-/// the source once; most take a few seconds.
-const RETRY_AFTER_SECONDS: u32 = 1;
-
 /// The HTTP service.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let image = || {
+        Router::new()
+            .route("/manifest", get(manifest))
+            .route("/pack", get(pack))
+            .route("/raw", get(raw))
+    };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/v1/images/{id}/manifest", get(manifest))
-        .route("/v1/images/{id}/pack", get(pack))
-        .route("/v1/images/{id}/raw", get(raw))
+        .nest("/v1/images/{id}", image())
+        .nest("/v1/permits/{permit}/images/{id}", image())
         .with_state(shared)
 }
 
-/// Why a request is not answered with bytes. The body says it for people and for programs.
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    reason: &'static str,
-    message: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status, reason, message: message.into() }
-    }
-
-    fn healing(id: ManifestDigest) -> Self {
-        let message = format!("image {id} is damaged and being healed; ask again");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "IMAGE_HEALING", message)
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = serde_json::json!({ "reason": self.reason, "message": self.message });
-        let mut response = (self.status, body.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
-        }
-        response
-    }
-}
-
-async fn manifest(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let (_, pack) = open(&shared, &id).await?;
+async fn manifest(State(shared): State<Arc<Shared>>, reader: Reader) -> Result<Response, Problem> {
+    let pack = open(&shared, reader.image).await?;
     let body = bytes::Bytes::copy_from_slice(pack.manifest.encoded());
     shared.metrics.served("manifest").inc_by(body.len() as u64);
-    Ok((headers(&id, View::Pack), body).into_response())
+    Ok((headers(reader.image, View::Pack), body).into_response())
 }
 
 async fn pack(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    reader: Reader,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    serve(shared, id, headers, View::Pack).await
+    serve(shared, reader, headers, View::Pack).await
 }
 
 async fn raw(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    reader: Reader,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    serve(shared, id, headers, View::Raw).await
+    serve(shared, reader, headers, View::Raw).await
 }
 
 async fn serve(
     shared: Arc<Shared>,
-    id: String,
+    reader: Reader,
     request: HeaderMap,
     view: View,
 ) -> Result<Response, Problem> {
-    let (digest, pack) = open(&shared, &id).await?;
+    let id = reader.image;
+    let pack = open(&shared, id).await?;
     let total_bytes = pack.total_bytes(view);
     let text = |name| request.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     // A range of something else than the client holds would be of no use to it.
-    let etag = etag(&id, view);
+    let etag = etag(id, view);
     let is_same = text(header::IF_RANGE).is_none_or(|condition| condition == etag);
     let wanted = range::parse(text(header::RANGE).filter(|_| is_same), total_bytes);
     let (status, range) = match wanted {
@@ -114,7 +83,7 @@ async fn serve(
         }
     };
     let length = range.end - range.start;
-    let mut response_headers = headers(&id, view);
+    let mut response_headers = headers(id, view);
     response_headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if status == StatusCode::PARTIAL_CONTENT {
         let value = format!("bytes {}-{}/{total_bytes}", range.start, range.end - 1);
@@ -123,7 +92,7 @@ async fn serve(
         })?;
         response_headers.insert(header::CONTENT_RANGE, value);
     }
-    let body = body(shared, digest, pack, view, range).await?;
+    let body = body(shared, reader, pack, view, range).await?;
     Ok((status, response_headers, body).into_response())
 }
 
@@ -131,16 +100,16 @@ async fn serve(
 /// there is an answer; damage later cuts the response short, which every client notices.
 async fn body(
     shared: Arc<Shared>,
-    id: ManifestDigest,
+    reader: Reader,
     pack: OpenPack,
     view: View,
     range: Range<u64>,
 ) -> Result<Body, Problem> {
+    let Reader { image: id, client } = reader;
     let served = shared.metrics.served(view.name());
-    let own = Pace::of(shared.config.response_limit_bytes_per_second).map(Arc::new);
-    let paces: Arc<[_]> = shared.pace.iter().cloned().chain(own).collect();
+    let share = shared.shares.of(client);
     let stream = healing_on_error(shared, id, pack.stream(view, range));
-    let stream = paced(stream, paces).inspect_ok(move |piece| {
+    let stream = paced(stream, share).inspect_ok(move |piece| {
         served.inc_by(piece.len() as u64);
     });
     let mut stream = Box::pin(stream);
@@ -169,9 +138,7 @@ fn healing_on_error(
 }
 
 /// Opens an image that exists.
-async fn open(shared: &Arc<Shared>, id: &str) -> Result<(ManifestDigest, OpenPack), Problem> {
-    let not_found = |message| Problem::new(StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", message);
-    let digest: ManifestDigest = id.parse().map_err(|error| not_found(format!("{error}")))?;
+async fn open(shared: &Arc<Shared>, digest: ManifestDigest) -> Result<OpenPack, Problem> {
     let this = Arc::clone(shared);
     let opened = tokio::task::spawn_blocking(move || {
         if this.catalogue.use_id(digest)?.is_none() {
@@ -191,12 +158,12 @@ async fn open(shared: &Arc<Shared>, id: &str) -> Result<(ManifestDigest, OpenPac
         }
     });
     match opened.await {
-        Ok(Ok(Some(pack))) => Ok((digest, pack)),
+        Ok(Ok(Some(pack))) => Ok(pack),
         Ok(Ok(None)) => match shared.healer.given_up(digest) {
             Some(given_up) => {
                 Err(Problem::new(StatusCode::GONE, given_up.reason, given_up.message))
             }
-            None => Err(not_found(format!("no image {digest} is prepared"))),
+            None => Err(Problem::not_found(format!("no image {digest} is prepared"))),
         },
         Ok(Err(error)) => {
             let status = match error.kind() {
@@ -213,7 +180,7 @@ async fn open(shared: &Arc<Shared>, id: &str) -> Result<(ManifestDigest, OpenPac
     }
 }
 
-fn etag(id: &str, view: View) -> String {
+fn etag(id: ManifestDigest, view: View) -> String {
     match view {
         View::Pack => format!("\"{id}\""),
         View::Raw => format!("\"{id}.raw\""),
@@ -221,7 +188,7 @@ fn etag(id: &str, view: View) -> String {
 }
 
 /// Headers of everything: immutable bytes, in ranges if wanted.
-fn headers(id: &str, view: View) -> HeaderMap {
+fn headers(id: ManifestDigest, view: View) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

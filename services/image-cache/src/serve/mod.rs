@@ -4,8 +4,10 @@ mod frames;
 mod grpc;
 mod http;
 mod pace;
+mod problem;
 mod range;
+mod reader;
 
 pub(crate) use grpc::Images;
 pub(crate) use http::router;
-pub(crate) use pace::Pace;
+pub(crate) use pace::Shares;

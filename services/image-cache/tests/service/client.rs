@@ -36,6 +36,7 @@ pub(crate) fn config(directory: &Path) -> Config {
         grpc_listen: any,
         http_listen: any,
         file_roots: vec![files],
+        decoder_program: env!("CARGO_BIN_EXE_bessemer-image-cache").into(),
         ..Config::default()
     }
 }
@@ -125,7 +126,8 @@ pub(crate) async fn prepare(
     grpc: &ImageServiceClient<Channel>,
     image: v1::ImageSpec,
 ) -> Result<v1::Image, Status> {
-    let request = v1::PrepareImageRequest { image: Some(image), name: String::new() };
+    let request =
+        v1::PrepareImageRequest { image: Some(image), ..v1::PrepareImageRequest::default() };
     let mut updates = grpc.clone().prepare_image(request).await?.into_inner();
     while let Some(response) = updates.message().await? {
         if let Some(Update::Image(image)) = response.update {

@@ -4,6 +4,7 @@
 
 mod client;
 mod crash;
+mod decoder;
 mod heal;
 mod images;
 mod origin;
@@ -11,5 +12,6 @@ mod prepare;
 mod refuse;
 mod registry;
 mod replicas;
+mod s3;
 mod serve;
 mod soak;

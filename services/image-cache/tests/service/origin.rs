@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 /// One file of the origin and what it does to those who get it.
 #[derive(Clone, Default)]
@@ -22,10 +23,14 @@ pub(crate) struct Served {
     pub(crate) cut_after: Option<usize>,
     /// Connections stall for ever after so many bytes.
     pub(crate) stall_after: Option<usize>,
+    /// The `Content-Length`, if it is not true.
+    pub(crate) announced_bytes: Option<u64>,
     /// No `Content-Length`, no ranges.
     pub(crate) chunked: bool,
     /// The only `Authorization` that is let in.
     pub(crate) authorization: Option<&'static str>,
+    /// Answers only by URLs that are signed with this key, as S3 wants it.
+    pub(crate) signed_with: Option<&'static str>,
     /// Sends who asks somewhere else.
     pub(crate) location: Option<String>,
 }
@@ -35,6 +40,8 @@ struct Files {
     served: Mutex<HashMap<String, Served>>,
     /// `path range` of every request.
     requests: Mutex<Vec<String>>,
+    /// Ends what stalls.
+    breaking: Notify,
 }
 
 /// A running origin.
@@ -49,9 +56,17 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let files = Arc::new(Files::default());
-        let router = Router::new().route("/{name}", get(serve)).with_state(Arc::clone(&files));
+        let router = Router::new()
+            .route("/{name}", get(serve))
+            .route("/bucket/{name}", get(serve))
+            .with_state(Arc::clone(&files));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { files, url }
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Serves a file and answers its URL.
@@ -63,6 +78,11 @@ impl Origin {
     pub(crate) fn put_bytes(&self, name: &str, content: &[u8]) -> String {
         let content = Bytes::copy_from_slice(content);
         self.put(name, Served { content, etag: Some("\"1\""), ..Served::default() })
+    }
+
+    /// Breaks the connections that have stalled.
+    pub(crate) fn break_connections(&self) {
+        self.files.breaking.notify_waiters();
     }
 
     pub(crate) fn remove(&self, name: &str) {
@@ -80,6 +100,7 @@ impl Origin {
 async fn serve(
     State(files): State<Arc<Files>>,
     Path(name): Path<String>,
+    uri: http::Uri,
     headers: HeaderMap,
 ) -> Response {
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
@@ -90,6 +111,13 @@ async fn serve(
     };
     if let Some(location) = served.location {
         return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
+    }
+    let query = uri.query().unwrap_or_default();
+    if let Some(key) = served.signed_with
+        && !(query.contains(&format!("X-Amz-Credential={key}%2F"))
+            && query.contains("X-Amz-Signature="))
+    {
+        return StatusCode::FORBIDDEN.into_response();
     }
     if served.authorization.is_some() && text(header::AUTHORIZATION) != served.authorization {
         return StatusCode::UNAUTHORIZED.into_response();
@@ -116,12 +144,13 @@ async fn serve(
     }
     let content = served.content.slice(start.unwrap_or(0)..);
     if !served.chunked {
-        response = response.header(header::CONTENT_LENGTH, content.len());
+        let announced_bytes = served.announced_bytes.unwrap_or(content.len() as u64);
+        response = response.header(header::CONTENT_LENGTH, announced_bytes);
     }
-    response.body(body(&served, content)).unwrap()
+    response.body(body(files, &served, content)).unwrap()
 }
 
-fn body(served: &Served, content: Bytes) -> Body {
+fn body(files: Arc<Files>, served: &Served, content: Bytes) -> Body {
     let limit = served.cut_after.or(served.stall_after).unwrap_or(content.len());
     let sent = content.slice(..limit.min(content.len()));
     let is_whole = sent.len() == content.len();
@@ -132,7 +161,11 @@ fn body(served: &Served, content: Bytes) -> Body {
         return Body::from_stream(pieces);
     }
     if served.stall_after.is_some() {
-        return Body::from_stream(pieces.chain(futures::stream::pending()));
+        let broken = futures::stream::once(async move {
+            files.breaking.notified().await;
+            Err(std::io::Error::other("broken"))
+        });
+        return Body::from_stream(pieces.chain(broken));
     }
     let cut = futures::stream::once(async {
         // Lets hyper send what it has before the connection breaks.

@@ -143,8 +143,10 @@ async fn callers_of_the_same_image_share_one_download_even_when_the_first_goes_a
     let content = Bytes::copy_from_slice(&disk);
     let stalled = Served { content, stall_after: Some(2_000_000), ..Served::default() };
     let url = origin.put("disk", stalled);
-    let request =
-        || v1::PrepareImageRequest { image: Some(spec(&url, &sha256(&disk))), name: String::new() };
+    let request = || v1::PrepareImageRequest {
+        image: Some(spec(&url, &sha256(&disk))),
+        ..v1::PrepareImageRequest::default()
+    };
     let mut first = cache.grpc.clone().prepare_image(request()).await.unwrap().into_inner();
     assert!(first.message().await.unwrap().is_some());
     let mut second = cache.grpc.clone().prepare_image(request()).await.unwrap().into_inner();

@@ -2,24 +2,32 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 
 use bessemer_proto::v1;
 
 use crate::client::{Cache, id, spec, wait_for};
 use crate::images::{disk, qcow2, sha256};
 use crate::origin::Origin;
+use crate::serve::key_file;
 
 /// Two caches that know each other.
 async fn pair() -> (Cache, Cache) {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (a, b) = (free(), free());
-    (member(a, b).await, member(b, a).await)
+    pair_with(&[]).await
 }
 
-async fn member(own: SocketAddr, peer: SocketAddr) -> Cache {
+/// Two that let nobody read without a URL that is signed with one of the keys.
+async fn pair_with(key_files: &[PathBuf]) -> (Cache, Cache) {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (a, b) = (free(), free());
+    (member(a, b, key_files).await, member(b, a, key_files).await)
+}
+
+async fn member(own: SocketAddr, peer: SocketAddr, key_files: &[PathBuf]) -> Cache {
     Cache::start_in(tempfile::tempdir().unwrap(), |config| {
         config.grpc_listen = own;
         config.peers = vec![format!("http://{peer}")];
+        config.url_key_files = key_files.to_vec();
     })
     .await
 }
@@ -92,4 +100,16 @@ async fn a_peer_that_is_away_costs_no_image() {
     let wanted = spec(&origin.put_bytes("disk", &source), &sha256(&source));
     let image = cache.prepare(wanted).await.unwrap();
     assert_eq!(image.urls, [cache.url(id(&image))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caches_that_ask_for_signed_urls_read_from_each_other() {
+    let keys = tempfile::tempdir().unwrap();
+    let (a, b) = pair_with(&[key_file(keys.path(), b'a')]).await;
+    let (origin, raw) = (Origin::start().await, disk(76));
+    let wanted = spec(&origin.put_bytes("disk", &raw), &sha256(&raw));
+    let image = a.prepare(wanted).await.unwrap();
+    held(&b, id(&image)).await;
+    assert_eq!(origin.requests("disk"), [""]);
+    assert_eq!(b.get(id(&image), "pack", "").await.0.as_u16(), 403);
 }

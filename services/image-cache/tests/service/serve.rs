@@ -1,6 +1,11 @@
 //! What agents and other clients get over HTTP.
 
-use bessemer_image::pack::{ChunkDecoder, Manifest};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bessemer_image::pack::{ChunkDecoder, Manifest, ManifestDigest};
+use bessemer_image::permit::{Permit, PermitKey};
+use uuid::Uuid;
 
 use crate::client::{Cache, id, spec};
 use crate::images::disk;
@@ -87,4 +92,79 @@ async fn what_does_not_exist_is_not_found() {
             assert!(String::from_utf8_lossy(&body).contains("RESOURCE_NOT_FOUND"));
         }
     }
+}
+
+/// Writes the secret that `byte` stands for.
+pub(crate) fn key_file(directory: &Path, byte: u8) -> PathBuf {
+    let path = directory.join(format!("key-{byte}"));
+    std::fs::write(&path, format!("{}\n", char::from(byte).to_string().repeat(40))).unwrap();
+    path
+}
+
+/// With keys, an image is had by a URL that was signed with one of them, for that image, until it expires.
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_read_by_signed_urls_only_where_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let key_files = [b'a', b'b'].map(|byte| key_file(directory.path(), byte));
+    let cache = Cache::start_in(directory, |config| {
+        config.url_key_files = key_files.to_vec();
+    })
+    .await;
+    let disk = disk(33);
+    let image = cache.prepare(spec(&cache.local("disk", &disk), "")).await.unwrap();
+    let other = cache.prepare(spec(&cache.local("other", &self::disk(34)), "")).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let signed = |url: &str, byte: u8, expires: Duration| {
+        let key = PermitKey::derive(&[byte; 40]).unwrap();
+        let expires_unix_seconds = expires.as_secs();
+        Permit { deployment: Uuid::new_v4(), expires_unix_seconds }.sign_url(url, &key).unwrap()
+    };
+    let get = async |url: &str, path: &str| {
+        let response = cache.http.get(format!("{url}/{path}")).send().await.unwrap();
+        (response.status().as_u16(), response.bytes().await.unwrap().to_vec())
+    };
+    // Both, for keys are exchanged one process after the other.
+    for byte in [b'a', b'b'] {
+        let url = signed(&image.urls[0], byte, now + hour);
+        for (path, length) in
+            [("raw", disk.len() as u64), ("pack", image.resolved.as_ref().unwrap().pack_size_bytes)]
+        {
+            let (status, body) = get(&url, path).await;
+            assert_eq!((status, body.len() as u64), (200, length), "{path}");
+        }
+        assert_eq!(get(&url, "manifest").await.0, 200);
+    }
+    let permit_of_other = {
+        let id: ManifestDigest = id(&other).parse().unwrap();
+        let key = PermitKey::derive(&[b'a'; 40]).unwrap();
+        Permit { deployment: Uuid::nil(), expires_unix_seconds: u64::MAX }.sign(id, &key)
+    };
+    let (base, id) = image.urls[0].rsplit_once("/v1/images/").unwrap();
+    for (url, reason) in [
+        (image.urls[0].clone(), "URL_NOT_SIGNED"),
+        (signed(&image.urls[0], b'c', now + hour), "URL_NOT_SIGNED"),
+        (format!("{base}/v1/permits/{permit_of_other}/images/{id}"), "URL_NOT_SIGNED"),
+        (format!("{base}/v1/permits/anything/images/{id}"), "URL_NOT_SIGNED"),
+        (signed(&image.urls[0], b'a', now - hour), "URL_EXPIRED"),
+    ] {
+        for path in ["raw", "pack", "manifest"] {
+            let (status, body) = get(&url, path).await;
+            let body = String::from_utf8(body).unwrap();
+            assert!(status == 403 && body.contains(reason), "{url}/{path}: {status} {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_too_short_is_named_before_anything_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("short");
+    std::fs::write(&path, "secret").unwrap();
+    let mut config = crate::client::config(directory.path());
+    config.url_key_files = vec![path.clone()];
+    let stop = tokio_util::sync::CancellationToken::new();
+    let error = bessemer_image_cache::start(config, stop).await.unwrap_err();
+    let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+    assert!(text.contains(path.to_str().unwrap()) && text.contains("32"), "{text}");
 }

@@ -12,6 +12,7 @@ mod ironic;
 mod members;
 mod partition;
 mod plugins;
+mod prefetch;
 mod ramdisk;
 mod refusal;
 mod restart;

@@ -126,9 +126,16 @@ async fn the_image_cache_is_killed() {
     assert_completes(&cluster, &node).await;
 }
 
-/// One of two caches dies and stays away, whichever of them the agent reads from.
+/// One of two caches dies and stays away, whichever of them the agent reads from. They ask for signed URLs.
 async fn an_image_cache_is_lost(place: usize) {
-    let options = Options { caches: 2, ..Options::default() };
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "a secret of the site's, at least 32 bytes of it").unwrap();
+    let options = Options {
+        caches: 2,
+        cache_config: format!("url_key_files = [{:?}]\n", key.path()),
+        conductor_config: format!("[signed_urls]\nkey_file = {:?}\n", key.path()),
+        ..Options::default()
+    };
     let (mut cluster, node) = half_written_in(&options).await;
     cluster.caches[place].process.kill();
     assert_completes(&cluster, &node).await;

@@ -1,5 +1,6 @@
 //! Images from a server that cuts, damages and refuses, onto disks that are files.
 
+mod decoded;
 mod origin;
 mod pack;
 mod partition;

@@ -40,6 +40,8 @@ struct Inner {
     faults: VecDeque<Fault>,
     /// Bytes of a file that are flipped, so many times.
     damage: Vec<(String, usize, u32)>,
+    /// Whether that is done only in answers to requests for ranges.
+    damages_ranges_only: bool,
     served: Vec<Served>,
     knows_ranges: bool,
     watcher: Option<Watcher>,
@@ -84,6 +86,12 @@ impl Origin {
         self.inner.lock().unwrap().damage.push((path.to_owned(), offset, times));
     }
 
+    /// The same, but only who asks for a range gets it.
+    pub(super) fn damage_ranges(&self, path: &str, offset: usize, times: u32) {
+        self.inner.lock().unwrap().damages_ranges_only = true;
+        self.damage(path, offset, times);
+    }
+
     /// Answers with whole files from now on.
     pub(super) fn forget_ranges(&self) {
         self.inner.lock().unwrap().knows_ranges = false;
@@ -119,8 +127,9 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Res
     let asked = requested(request.headers(), file.len()).filter(|_| inner.knows_ranges);
     let range = asked.clone().unwrap_or(0..file.len());
     let mut body = file.slice(range.clone()).to_vec();
+    let is_damaged = asked.is_some() || !inner.damages_ranges_only;
     for (_, offset, times) in inner.damage.iter_mut().filter(|(damaged, ..)| *damaged == path) {
-        if *times > 0 && range.contains(offset) {
+        if is_damaged && *times > 0 && range.contains(offset) {
             body[*offset - range.start] ^= 1;
             *times -= 1;
         }

@@ -3,19 +3,19 @@
 //! A raw image inside is converted as it comes out. An image of another format is read at random,
 //! so what comes out is kept in a file without a name for as long as the conversion takes.
 
-use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::thread;
 
+use bessemer_image::SequentialReader;
 use bessemer_image::compression::Compression;
+use bessemer_image::digest::Algorithm;
 use bessemer_image::format::{DiskFormat, PROBE_BYTES};
-use bessemer_image::pack::SequentialSource;
-use bessemer_image::{ReadAt, SequentialReader};
+use bessemer_image::pack::{Packed, SequentialSource};
 
-use super::{Preparation, Staged};
-use crate::durable;
+use super::child::Decoding;
+use super::growing::GrowingFile;
 use crate::error::PrepareError;
-use crate::fetch::GrowingFile;
+use crate::prepare::Output;
 
 /// What is unpacked at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -35,71 +35,60 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-impl Preparation {
-    /// Unpacks a source and converts what is inside. Answers its format too.
+impl Decoding<'_> {
+    /// Unpacks the source and converts what is inside. Answers its format too.
     pub(super) fn convert_compressed(
         &self,
-        source: &(impl ReadAt + Send),
+        output: &Output,
+        given: Option<Algorithm>,
         compression: Compression,
-    ) -> Result<(Staged, DiskFormat), PrepareError> {
+    ) -> Result<(Packed, DiskFormat), PrepareError> {
         let failed = |error| self.not_unpacked(compression, &error);
-        let mut inside = self.unpack(source, compression).map_err(failed)?;
+        let mut inside = self.unpack(compression).map_err(failed)?;
         let mut start = Vec::new();
         inside.by_ref().take(PROBE_BYTES as u64).read_to_end(&mut start).map_err(failed)?;
-        let format = self.image_format(&start)?;
+        let format = self.format(&start)?;
         let inside = Cursor::new(start).chain(inside);
-        let conversion = self.conversion(format, false);
-        let staged = if format == DiskFormat::Raw {
+        let raw_algorithm = Algorithm::for_raw(given, false);
+        let packed = if format == DiskFormat::Raw {
             let raw = SequentialSource::new(inside, None);
-            conversion.pack(&raw, failed)?
+            self.pack(output, raw_algorithm, &raw, failed)?
         } else {
-            let expanded = self.expanded_file()?;
-            let (unpacked, staged) = thread::scope(|scope| {
+            let expanded = self.expanded()?;
+            let (unpacked, packed) = thread::scope(|scope| {
                 let unpacking = scope.spawn(|| self.expand(inside, compression, &expanded));
-                let staged = conversion.run(&expanded);
+                let packed = self.convert_disk(output, raw_algorithm, format, &expanded);
                 expanded.abandon();
-                (unpacking.join().map_err(|_| PrepareError::Lost), staged)
+                (unpacking.join().map_err(|_| PrepareError::Lost), packed)
             });
             // A source that does not unpack explains an image that cannot be read.
             unpacked??;
-            staged?
+            packed?
         };
-        Ok((staged, format))
+        Ok((packed, format))
     }
 
-    /// The image inside a compressed source, in a file that goes when it is closed.
-    pub(crate) fn expand_whole(
+    /// The image inside a compressed source.
+    pub(super) fn expand_whole(
         &self,
-        source: &(impl ReadAt + Send),
         compression: Compression,
     ) -> Result<GrowingFile, PrepareError> {
-        let inside = self
-            .unpack(source, compression)
-            .map_err(|error| self.not_unpacked(compression, &error))?;
-        let expanded = self.expanded_file()?;
+        let inside =
+            self.unpack(compression).map_err(|error| self.not_unpacked(compression, &error))?;
+        let expanded = self.expanded()?;
         self.expand(inside, compression, &expanded)?;
         Ok(expanded)
     }
 
-    fn unpack<'a>(
-        &self,
-        source: &'a (impl ReadAt + Send),
-        compression: Compression,
-    ) -> io::Result<impl Read + Send + 'a> {
-        let reader = compression.decompress(SequentialReader::new(source))?;
-        Ok(Bounded { reader, rest_bytes: self.shared.config.max_image_bytes })
+    fn unpack(&self, compression: Compression) -> io::Result<impl Read + Send + '_> {
+        let reader = compression.decompress(SequentialReader::new(&*self.source))?;
+        Ok(Bounded { reader, rest_bytes: self.job.max_image_bytes })
     }
 
-    fn expanded_file(&self) -> Result<GrowingFile, PrepareError> {
-        let path = self.shared.layout.staged(&self.key, "expanded");
-        let open = || {
-            let file =
-                File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-            // The name is needed no longer; the space is free as soon as the file is closed.
-            durable::remove(&path)?;
-            Ok(file)
-        };
-        let file = open().map_err(|source| PrepareError::storage("write", &path, source))?;
+    fn expanded(&self) -> Result<GrowingFile, PrepareError> {
+        let file = self.expanded.try_clone();
+        let file =
+            file.map_err(|error| PrepareError::storage("write", &self.job.expanded, error))?;
         Ok(GrowingFile::new(file, None))
     }
 
@@ -118,8 +107,7 @@ impl Preparation {
                     Ok(true) => {}
                     Ok(false) => break Ok(()),
                     Err(source) => {
-                        let path = self.shared.layout.staged(&self.key, "expanded");
-                        break Err(PrepareError::storage("write", path, source));
+                        break Err(PrepareError::storage("write", &self.job.expanded, source));
                     }
                 },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -131,8 +119,8 @@ impl Preparation {
     }
 
     fn not_unpacked(&self, compression: Compression, error: &io::Error) -> PrepareError {
-        let source_url = self.source_url().to_owned();
-        let limit_bytes = self.shared.config.max_image_bytes;
+        let source_url = self.job.source_url.clone();
+        let limit_bytes = self.job.max_image_bytes;
         match error.kind() {
             io::ErrorKind::FileTooLarge => {
                 PrepareError::TooLarge { source_url, image_bytes: limit_bytes + 1, limit_bytes }

@@ -1,4 +1,4 @@
-//! A file that is read while it is downloaded.
+//! A file that is read while it is downloaded or unpacked.
 
 use std::fs::File;
 use std::io;
@@ -7,10 +7,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bessemer_image::ReadAt;
 
+use super::Growth;
+
 /// A file of which a growing prefix is there. Readers wait for what is not: a qcow2 whose tables
 /// stand in front is decoded while it arrives, one with tables behind is when they are there.
 #[derive(Debug)]
-pub(crate) struct GrowingFile {
+pub(super) struct GrowingFile {
     file: File,
     state: Mutex<State>,
     grown: Condvar,
@@ -28,7 +30,7 @@ struct State {
 
 impl GrowingFile {
     /// A file that is empty still and will have `total_bytes`, if that is known.
-    pub(crate) fn new(file: File, total_bytes: Option<u64>) -> Self {
+    pub(super) fn new(file: File, total_bytes: Option<u64>) -> Self {
         let state = State { available_bytes: 0, total_bytes, ended: false, abandoned: false };
         Self { file, state: Mutex::new(state), grown: Condvar::new() }
     }
@@ -38,21 +40,29 @@ impl GrowingFile {
     }
 
     /// Writes the next bytes. Answers whether there is still a reader.
-    pub(crate) fn append(&self, bytes: &[u8]) -> io::Result<bool> {
+    pub(super) fn append(&self, bytes: &[u8]) -> io::Result<bool> {
         let offset = self.lock().available_bytes;
         self.file.write_all_at(bytes, offset)?;
-        self.advance(bytes.len() as u64);
-        Ok(!self.lock().abandoned)
+        let mut state = self.lock();
+        state.available_bytes += bytes.len() as u64;
+        let is_wanted = !state.abandoned;
+        drop(state);
+        self.grown.notify_all();
+        Ok(is_wanted)
     }
 
-    /// Says that the next bytes are in the file already.
-    pub(crate) fn advance(&self, bytes: u64) {
-        self.lock().available_bytes += bytes;
+    /// Takes over what somebody else, who writes the file, says of it.
+    pub(super) fn grow(&self, growth: Growth) {
+        let mut state = self.lock();
+        state.available_bytes = growth.available_bytes;
+        state.total_bytes = growth.total_bytes;
+        state.ended = growth.ended;
+        drop(state);
         self.grown.notify_all();
     }
 
     /// Says that all came that will come.
-    pub(crate) fn end(&self) {
+    pub(super) fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
         let available_bytes = state.available_bytes;
@@ -62,21 +72,12 @@ impl GrowingFile {
     }
 
     /// Says that nobody will read it.
-    pub(crate) fn abandon(&self) {
+    pub(super) fn abandon(&self) {
         self.lock().abandoned = true;
     }
 
-    pub(crate) fn available_bytes(&self) -> u64 {
-        self.lock().available_bytes
-    }
-
-    /// The length, if it was announced or all came.
-    pub(crate) fn known_total_bytes(&self) -> Option<u64> {
-        self.lock().total_bytes
-    }
-
     /// The first `wanted` bytes, or all of a shorter file. Waits for them.
-    pub(crate) fn start(&self, wanted: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn start(&self, wanted: usize) -> io::Result<Vec<u8>> {
         let state = self.wait_while(|state| !state.ended && state.available_bytes < wanted as u64);
         let mut start = vec![0; state.available_bytes.min(wanted as u64) as usize];
         drop(state);
