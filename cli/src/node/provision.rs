@@ -1,6 +1,6 @@
-//! `node manage|inspect|clean|provide|undeploy|abort`: verbs that need little but the node.
+//! `node manage|inspect|clean|provide|undeploy|abort|unrescue|service|unhold`: verbs that need little but the node.
 
-use bessemer_proto::v1::{CleanNodeRequest, NodeVerbRequest};
+use bessemer_proto::v1::{CleanNodeRequest, NodeVerbRequest, ServiceNodeRequest};
 
 use super::verdict::Goal;
 use super::wait::settle;
@@ -51,6 +51,20 @@ impl VerbArguments {
         settle(session, node, &Goal::State("available"), &self.wait).await
     }
 
+    pub(super) async fn unrescue(self, session: &Session) -> Result<(), Failure> {
+        let node = session.client.unrescue_node(self.request()).await?;
+        settle(session, node, &Goal::State("active"), &self.wait).await
+    }
+
+    pub(super) async fn unhold(self, session: &Session) -> Result<(), Failure> {
+        let node = session.client.unhold_node(self.request()).await?;
+        let goal = match super::state(&node) {
+            "cleaning" => Goal::Rest,
+            _ => Goal::State("active"),
+        };
+        settle(session, node, &goal, &self.wait).await
+    }
+
     pub(super) async fn abort(self, session: &Session) -> Result<(), Failure> {
         let node = session.client.abort_node(self.request()).await?;
         settle(session, node, &Goal::Rest, &self.wait).await
@@ -65,7 +79,7 @@ pub(crate) struct Clean {
     /// `erase_devices_metadata` (partition tables and signatures) or `erase_devices` (overwrites the disks); repeatable
     #[arg(long = "clean-step", value_name = "STEP", required_unless_present = "plugin_steps")]
     clean_steps: Vec<String>,
-    /// Steps of the agent's plug-ins: a list of {step, args, priority, limit_seconds} as JSON or YAML, or a file with it
+    /// Universal steps and steps of the agent's plug-ins: a list of {step, args, priority, limit_seconds} as JSON or YAML, or a file with it
     #[arg(long, value_name = "FILE|JSON")]
     plugin_steps: Option<RequestedSteps>,
 }
@@ -78,5 +92,26 @@ impl Clean {
         let request = CleanNodeRequest { command_id, node, version, clean_steps, plugin_steps };
         let node = session.client.clean_node(request).await?;
         settle(session, node, &Goal::State("manageable"), &self.verb.wait).await
+    }
+}
+
+/// `node service`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Service {
+    #[command(flatten)]
+    verb: VerbArguments,
+    /// Universal steps (`reboot`, `power_on`, `power_off`, `hold`, `wait`) and steps of the agent's plug-ins: a list of {step, args,
+    /// priority, limit_seconds} as JSON or YAML, or a file with it
+    #[arg(long, value_name = "FILE|JSON")]
+    service_steps: RequestedSteps,
+}
+
+impl Service {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let NodeVerbRequest { command_id, node, version } = self.verb.request();
+        let service_steps = self.service_steps.0;
+        let request = ServiceNodeRequest { command_id, node, version, service_steps };
+        let node = session.client.service_node(request).await?;
+        settle(session, node, &Goal::State("active"), &self.verb.wait).await
     }
 }

@@ -83,6 +83,14 @@ rpcs! {
         mutation undeploy_node(NodeVerbRequest) -> Node;
         /// Stops the work in progress.
         mutation abort_node(NodeVerbRequest) -> Node;
+        /// Boots a ramdisk that a person can log in to.
+        mutation rescue_node(RescueNodeRequest) -> Node;
+        /// Boots a machine's own system again.
+        mutation unrescue_node(NodeVerbRequest) -> Node;
+        /// Does steps on a machine that keeps its deployment.
+        mutation service_node(ServiceNodeRequest) -> Node;
+        /// Ends a hold.
+        mutation unhold_node(NodeVerbRequest) -> Node;
         /// Asks for a power change.
         mutation set_node_power(SetNodePowerRequest) -> Node;
         /// Sets or clears maintenance.

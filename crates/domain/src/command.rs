@@ -8,7 +8,7 @@ use crate::ids::{
     ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName, PlanId, PortId,
 };
 use crate::node::{
-    DeploymentSpec, FieldChange, NodeSpec, PowerState, PowerTarget, Step, StepReport,
+    DeploymentSpec, FieldChange, NodeSpec, PowerState, PowerTarget, RequestedStep, Step, StepReport,
 };
 use crate::port::{MacAddress, PortSpec};
 
@@ -81,6 +81,9 @@ pub enum CommandBody {
         expected_version: Option<u64>,
         /// To what.
         target: PowerTarget,
+        /// How long it may take; unset leaves it to us.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_seconds: Option<u32>,
     },
     /// Sets (`Some(reason)`) or clears maintenance.
     SetMaintenance {
@@ -243,4 +246,15 @@ pub enum ProvisionVerb {
     Undeploy,
     /// Stop what is going on.
     Abort,
+    /// Boot a ramdisk that a person can log in to.
+    Rescue {
+        /// Of user `rescue`, as crypt(3) has it. The password itself is never stored.
+        password_hash: String,
+    },
+    /// Boot its own system again.
+    Unrescue,
+    /// Do these steps on a machine that holds a deployment, which stays.
+    Service(Vec<RequestedStep>),
+    /// Go on after a hold.
+    Unhold,
 }

@@ -276,6 +276,12 @@ pub enum Event {
         /// The request, as it stays.
         deployment: Box<Deployment>,
     },
+    /// A rescue was accepted.
+    #[serde(rename = "node.rescue_requested")]
+    RescueRequested {
+        /// Of user `rescue`, as crypt(3) has it.
+        password_hash: String,
+    },
     /// The node holds no deployment any more.
     #[serde(rename = "node.deployment_cleared")]
     DeploymentCleared {},
@@ -388,6 +394,7 @@ impl Event {
             Self::PowerChanged { .. } => "node.power_changed",
             Self::PowerFailed { .. } => "node.power_failed",
             Self::DeploymentRequested { .. } => "node.deployment_requested",
+            Self::RescueRequested { .. } => "node.rescue_requested",
             Self::DeploymentCleared {} => "node.deployment_cleared",
             Self::PlanStarted { .. } => "node.plan_started",
             Self::PlanAborted { .. } => "node.plan_aborted",

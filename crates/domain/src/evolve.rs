@@ -6,8 +6,8 @@ use crate::conductor::{Conductor, Registration};
 use crate::event::{Event, EventRecord, Subject};
 use crate::ids::{ConductorId, NodeId, NodeName, PortId};
 use crate::node::{
-    AgentBinding, Claim, Maintenance, Node, Plan, Power, PowerRequest, Provision, ProvisionState,
-    Step, StepResult, StepStatus,
+    AgentBinding, Claim, Fault, Maintenance, Node, Plan, PlanKind, Power, PowerRequest, Provision,
+    ProvisionState, Step, StepResult, StepStatus, Trigger, Verb,
 };
 use crate::port::Port;
 use crate::state::Restored;
@@ -47,6 +47,7 @@ impl State {
     fn fold_node(&mut self, id: NodeId, record: &EventRecord) {
         if matches!(record.event, Event::NodeDeleted {}) {
             self.rename(id, None);
+            self.adopt(id, None);
             self.nodes.remove(&id);
             self.deleted_nodes.insert(id, record.sequence);
             return;
@@ -55,8 +56,10 @@ impl State {
             let node = created(id, name.clone(), (**spec).clone(), record.at);
             self.nodes.insert(id, Arc::new(node));
         }
-        if let Event::NodeCreated { name, .. } | Event::NodeUpdated { name, .. } = &record.event {
+        if let Event::NodeCreated { name, spec } | Event::NodeUpdated { name, spec } = &record.event
+        {
             self.rename(id, name.as_ref());
+            self.adopt(id, spec.parent_node);
         }
         let node = self.nodes.get_mut(&id).expect("a node's first event creates it");
         let node = Arc::make_mut(node);
@@ -72,6 +75,16 @@ impl State {
         }
         if let Some(name) = name {
             self.indexes.node_by_name.insert(name.clone(), id);
+        }
+    }
+
+    /// Keeps the index of parents true.
+    fn adopt(&mut self, id: NodeId, parent: Option<NodeId>) {
+        if let Some(old) = self.nodes.get(&id).and_then(|node| node.spec.parent_node) {
+            self.indexes.nodes_by_parent.remove(&(old, id));
+        }
+        if let Some(parent) = parent {
+            self.indexes.nodes_by_parent.insert((parent, id));
         }
     }
 
@@ -143,6 +156,8 @@ fn created(id: NodeId, name: Option<NodeName>, spec: crate::node::NodeSpec, at: 
         plan: None,
         agent: None,
         inventory: None,
+        fault: None,
+        rescue_password_hash: None,
     }
 }
 
@@ -168,37 +183,33 @@ impl Node {
                     claim.released = true;
                 }
             }
-            Event::ProvisionStateChanged { to, target, .. } => {
+            Event::ProvisionStateChanged { to, target, trigger, .. } => {
                 self.provision = Provision { state: *to, since: at, target: *target };
+                if *trigger == Trigger::Verb(Verb::Manage) {
+                    self.fault = None;
+                }
             }
             Event::MaintenanceSet { reason } => {
                 self.maintenance = Some(Maintenance { reason: reason.clone(), since: at });
             }
             Event::MaintenanceCleared {} => self.maintenance = None,
-            Event::PowerRequested { target, until } => {
-                self.power.request =
-                    Some(PowerRequest { target: *target, since: at, until: *until });
-            }
-            Event::PowerChanged { state } => {
-                self.power = Power { state: Some(*state), request: None };
-            }
-            Event::PowerFailed { message } => {
-                self.power.request = None;
-                self.last_error = Some(message.clone());
+            Event::PowerRequested { .. }
+            | Event::PowerChanged { .. }
+            | Event::PowerFailed { .. } => {
+                self.fold_power(event, at);
             }
             Event::DeploymentRequested { deployment } => {
                 self.deployment = Some((**deployment).clone());
             }
-            Event::DeploymentCleared {} => self.deployment = None,
-            Event::PlanStarted { plan } => {
-                self.plan = Some((**plan).clone());
-                self.last_error = None;
-                // The plan says what the machine does from now on.
-                self.power.request = None;
+            Event::RescueRequested { password_hash } => {
+                self.rescue_password_hash = Some(password_hash.clone());
             }
+            Event::DeploymentCleared {} => self.deployment = None,
+            Event::PlanStarted { plan } => self.fold_plan(plan),
             Event::PlanAborted { message } => {
                 self.last_error = Some(message.clone());
                 self.agent = None;
+                self.rescue_password_hash = None;
             }
             Event::StepStarted { index, attempt, until, .. } => {
                 self.fold_step_started(*index, *attempt, *until, at);
@@ -230,6 +241,30 @@ impl Node {
         }
     }
 
+    fn fold_plan(&mut self, plan: &Plan) {
+        self.plan = Some(plan.clone());
+        self.last_error = None;
+        self.fault = None;
+        // The plan says what the machine does from now on.
+        self.power.request = None;
+    }
+
+    fn fold_power(&mut self, event: &Event, at: Timestamp) {
+        if let Event::PowerRequested { target, until } = event {
+            self.power.request = Some(PowerRequest { target: *target, since: at, until: *until });
+        }
+        if let Event::PowerChanged { state } = event {
+            self.power = Power { state: Some(*state), request: None };
+            self.fault.take_if(|fault| matches!(fault, Fault::Power | Fault::RescueAbort));
+        }
+        if let Event::PowerFailed { message } = event {
+            self.power.request = None;
+            self.last_error = Some(message.clone());
+            let is_rescue = self.provision.state == ProvisionState::RescueFailed;
+            self.fault = Some(if is_rescue { Fault::RescueAbort } else { Fault::Power });
+        }
+    }
+
     fn fold_step_started(&mut self, index: usize, attempt: u32, until: Timestamp, at: Timestamp) {
         let Some(planned) = step_of(self.plan.as_mut(), index) else { return };
         let started_at = match planned.status {
@@ -250,7 +285,10 @@ impl Node {
             Step::TearDown
             | Step::TearDownAgent
             | Step::TearDownCleaning
-            | Step::TearDownInspection => self.agent = None,
+            | Step::TearDownInspection
+            | Step::TearDownRescue
+            | Step::TearDownService => self.agent = None,
+            Step::Rescue => self.rescue_password_hash = None,
             Step::VerifyPower
             | Step::PrepareImage
             | Step::Deploy
@@ -264,6 +302,13 @@ impl Node {
             | Step::EraseDevicesMetadata
             | Step::EraseDevices
             | Step::PrepareInspection
+            | Step::PrepareRescue
+            | Step::PrepareService
+            | Step::PowerOn(_)
+            | Step::PowerOff(_)
+            | Step::Reboot(_)
+            | Step::Hold(_)
+            | Step::Wait(_)
             | Step::Plugin(_) => {}
         }
         match result {
@@ -289,10 +334,27 @@ impl Node {
     fn fold_step_failed(&mut self, index: usize, message: &str, at: Timestamp) {
         self.last_error = Some(message.to_owned());
         self.agent = None;
+        self.rescue_password_hash = None;
+        self.fault = self.plan.as_ref().and_then(|plan| fault_of(plan.kind));
         let Some(planned) = step_of(self.plan.as_mut(), index) else { return };
         let (attempt, started_at) = begun(&planned.status, at);
         planned.status =
             StepStatus::Failed { attempt, started_at, finished_at: at, error: message.to_owned() };
+    }
+}
+
+/// What a plan that failed leaves behind.
+const fn fault_of(kind: PlanKind) -> Option<Fault> {
+    match kind {
+        PlanKind::Clean | PlanKind::ManualClean => Some(Fault::Clean),
+        PlanKind::Service | PlanKind::AbortService => Some(Fault::Service),
+        PlanKind::Verify
+        | PlanKind::Deploy
+        | PlanKind::Undeploy
+        | PlanKind::Inspect
+        | PlanKind::Adopt
+        | PlanKind::Rescue
+        | PlanKind::Unrescue => None,
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct Indexes {
     pub(crate) node_by_name: OrdMap<NodeName, NodeId>,
     pub(crate) port_by_address: OrdMap<MacAddress, PortId>,
     pub(crate) ports_by_node: OrdSet<(NodeId, PortId)>,
+    /// Parent and child.
+    pub(crate) nodes_by_parent: OrdSet<(NodeId, NodeId)>,
     pub(crate) rings: Arc<Rings>,
 }
 
@@ -103,6 +105,11 @@ impl From<Stored> for State {
             state.ports.values().map(|port| (port.spec.address, port.id)).collect();
         state.indexes.ports_by_node =
             state.ports.values().map(|port| (port.spec.node, port.id)).collect();
+        state.indexes.nodes_by_parent = state
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.spec.parent_node?, node.id)))
+            .collect();
         state.rebuild_rings();
         state
     }
@@ -272,6 +279,13 @@ impl State {
         use std::ops::Bound::{Excluded, Unbounded};
         let start = after.map_or(Unbounded, Excluded);
         self.nodes.range((start, Unbounded)).map(|(_, node)| node.as_ref())
+    }
+
+    /// The nodes that are parts of a node, by id.
+    pub fn children_of(&self, parent: NodeId) -> impl Iterator<Item = &Node> {
+        let first = (parent, NodeId::new(uuid::Uuid::nil()));
+        let last = (parent, NodeId::new(uuid::Uuid::max()));
+        self.indexes.nodes_by_parent.range(first..=last).filter_map(|(_, child)| self.node(*child))
     }
 
     /// How many nodes there are.

@@ -29,9 +29,9 @@ pub fn clean_steps_from_proto(request: &v1::CleanNodeRequest) -> Result<Vec<Step
     }
     let own = request.clean_steps.iter().map(|name| Step::clean_step(name));
     let mut steps = own.collect::<Result<Vec<_>, _>>()?;
-    let plugin_steps = step::requested_from_proto("plugin_steps", &request.plugin_steps)?;
+    let plugin_steps = step::ordered_from_proto("plugin_steps", &request.plugin_steps)?;
     check_clean_steps("plugin_steps", &plugin_steps)?;
-    steps.extend(plugin_steps.into_iter().map(|step| Step::Plugin(Box::new(step))));
+    steps.extend(plugin_steps.into_iter().map(Step::asked_for));
     Ok(steps)
 }
 

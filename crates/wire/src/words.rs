@@ -45,6 +45,7 @@ pub fn describe(kind: &str, data: &Value) -> String {
                 }
             }
         }
+        "node.rescue_requested" => "rescue asked for".to_owned(),
         "node.deployment_cleared" => "holds no deployment any more".to_owned(),
         "node.plan_started" => {
             let kind = data.pointer("/plan/kind").and_then(Value::as_str).unwrap_or("?");

@@ -47,6 +47,8 @@ mutations!(
     NodeVerbRequest,
     DeployNodeRequest,
     CleanNodeRequest,
+    RescueNodeRequest,
+    ServiceNodeRequest,
     SetNodePowerRequest,
     SetNodeMaintenanceRequest,
     CreatePortRequest,

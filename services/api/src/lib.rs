@@ -23,6 +23,7 @@ mod port;
 mod progress;
 mod reference;
 mod rest;
+mod rescue;
 mod service;
 mod wait;
 

@@ -10,13 +10,14 @@ use bessemer_domain::port::MacAddress;
 use bessemer_domain::{CommandBody, Invalid, State, Subject};
 use bessemer_proto::v1;
 use bessemer_proto::v1::node_service_server::NodeService;
-use bessemer_wire::{Failure, deployment, node, plan, spec};
+use bessemer_wire::{Failure, deployment, node, plan, spec, step};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::api::{Api, Freshness};
 use crate::caller::{Caller, identify};
 use crate::reference::{NodeReference, new_id};
+use crate::rescue;
 
 /// Most ports of a new node; a machine with more interfaces gets the rest one by one.
 const PORTS_MAX: usize = 64;
@@ -166,6 +167,43 @@ impl NodeService for Api {
         Ok(self.verb("abort_node", request, ProvisionVerb::Abort).await?)
     }
 
+    async fn rescue_node(
+        &self,
+        request: Request<v1::RescueNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let mut request = request;
+        // Taken out first: what a repeat is told by is kept, and must tell nothing of the password.
+        let password = std::mem::take(&mut request.get_mut().rescue_password);
+        let (caller, request) = identify("rescue_node", request).map_err(Failure::from)?;
+        let password_hash = rescue::hash(password).await?;
+        let verb = ProvisionVerb::Rescue { password_hash };
+        Ok(self.start(caller, &request.node, request.version, verb).await?)
+    }
+
+    async fn unrescue_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("unrescue_node", request, ProvisionVerb::Unrescue).await?)
+    }
+
+    async fn service_node(
+        &self,
+        request: Request<v1::ServiceNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let (caller, request) = identify("service_node", request).map_err(Failure::from)?;
+        let steps = step::service_steps_from_proto(&request).map_err(Failure::Invalid)?;
+        let verb = ProvisionVerb::Service(steps);
+        Ok(self.start(caller, &request.node, request.version, verb).await?)
+    }
+
+    async fn unhold_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("unhold_node", request, ProvisionVerb::Unhold).await?)
+    }
+
     async fn set_node_power(
         &self,
         request: Request<v1::SetNodePowerRequest>,
@@ -175,7 +213,8 @@ impl NodeService for Api {
         let node = self
             .mutate(caller, &request.node, Freshness::Any, |_, node| {
                 let target = node::power_target_from_proto(request.target)?;
-                Ok(CommandBody::SetPower { node, expected_version, target })
+                let limit_seconds = Some(request.limit_seconds).filter(|limit| *limit != 0);
+                Ok(CommandBody::SetPower { node, expected_version, target, limit_seconds })
             })
             .await?;
         Ok(Response::new(self.committed_node(node)?))
@@ -229,9 +268,19 @@ impl Api {
         verb: ProvisionVerb,
     ) -> Result<Response<v1::Node>, Failure> {
         let (caller, request) = identify(operation, request)?;
-        let expected_version = version(request.version);
+        self.start(caller, &request.node, request.version, verb).await
+    }
+
+    async fn start(
+        &self,
+        caller: Caller,
+        node: &str,
+        expected: u64,
+        verb: ProvisionVerb,
+    ) -> Result<Response<v1::Node>, Failure> {
+        let expected_version = version(expected);
         let node = self
-            .mutate(caller, &request.node, Freshness::Any, |_, node| {
+            .mutate(caller, node, Freshness::Any, |_, node| {
                 Ok(CommandBody::Provision { node, expected_version, verb })
             })
             .await?;

@@ -6,6 +6,7 @@ mod node;
 mod port;
 mod power;
 mod provision;
+mod rules;
 mod step;
 
 use crate::event::{Event, Subject};
@@ -41,8 +42,9 @@ pub(crate) fn decide(state: &State, command: &Command) -> Decision {
         Body::Provision { node, expected_version, verb } => {
             provision::decide(state, command, versioned(state, *node, *expected_version)?, verb)
         }
-        Body::SetPower { node, expected_version, target } => {
-            power::request(state, versioned(state, *node, *expected_version)?, *target)
+        Body::SetPower { node, expected_version, target, limit_seconds } => {
+            let node = versioned(state, *node, *expected_version)?;
+            power::request(state, node, *target, *limit_seconds)
         }
         Body::ReportPower { node, epoch, result } => {
             Ok(power::report(claimed(state, *node, *epoch)?, result))

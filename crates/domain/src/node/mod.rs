@@ -12,6 +12,7 @@ mod request;
 mod requested_step;
 mod spec;
 mod step;
+mod traits;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,10 +33,12 @@ pub(crate) use power::POWER_CHANGE_LIMIT;
 pub use power::{Power, PowerRequest, PowerState, PowerTarget};
 pub use provision_state::{ProvisionState, TRANSITIONS, Transition, Trigger, Verb};
 pub use requested_step::{
-    AGENT_PRIORITIES, REQUESTED_STEPS_MAX, RequestedStep, STEP_ARGS_BYTES_MAX, check_clean_steps,
+    AGENT_PRIORITIES, REQUESTED_STEPS_MAX, RequestedStep, STEP_ARGS_BYTES_MAX, UniversalStep,
+    check_clean_steps, check_service_steps,
 };
 pub use spec::{FieldChange, JsonMap, NodeSpec};
 pub use step::Step;
+pub use traits::{TRAITS_MAX, Trait};
 
 /// A managed machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +73,42 @@ pub struct Node {
     pub agent: Option<AgentBinding>,
     /// What it is made of, once an agent has said.
     pub inventory: Option<Inventory>,
+    /// What is wrong with it that outlasts the work that met it; none once other work has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// Of the rescue in progress, until the agent has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescue_password_hash: Option<String>,
+}
+
+/// What is wrong with a machine. Names are Ironic's, and stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// Its power could not be changed.
+    #[serde(rename = "power failure")]
+    Power,
+    /// It could not be cleaned.
+    #[serde(rename = "clean failure")]
+    Clean,
+    /// A rescue that failed could not be ended.
+    #[serde(rename = "rescue abort failure")]
+    RescueAbort,
+    /// It could not be serviced.
+    #[serde(rename = "service failure")]
+    Service,
+}
+
+impl Fault {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Power => "power failure",
+            Self::Clean => "clean failure",
+            Self::RescueAbort => "rescue abort failure",
+            Self::Service => "service failure",
+        }
+    }
 }
 
 /// Where a node stands.
