@@ -77,11 +77,18 @@ pub(crate) struct Clean {
     #[command(flatten)]
     verb: VerbArguments,
     /// `erase_devices_metadata` (partition tables and signatures) or `erase_devices` (overwrites the disks); repeatable
-    #[arg(long = "clean-step", value_name = "STEP", required_unless_present = "plugin_steps")]
+    #[arg(
+        long = "clean-step",
+        value_name = "STEP",
+        required_unless_present_any = ["plugin_steps", "runbook"]
+    )]
     clean_steps: Vec<String>,
     /// Universal steps and steps of the agent's plug-ins: a list of {step, args, priority, limit_seconds} as JSON or YAML, or a file with it
     #[arg(long, value_name = "FILE|JSON")]
     plugin_steps: Option<RequestedSteps>,
+    /// Name or id of a runbook whose steps are done
+    #[arg(long, conflicts_with_all = ["clean_steps", "plugin_steps"])]
+    runbook: Option<String>,
 }
 
 impl Clean {
@@ -89,7 +96,9 @@ impl Clean {
         let NodeVerbRequest { command_id, node, version } = self.verb.request();
         let clean_steps = self.clean_steps;
         let plugin_steps = self.plugin_steps.unwrap_or_default().0;
-        let request = CleanNodeRequest { command_id, node, version, clean_steps, plugin_steps };
+        let runbook = self.runbook.unwrap_or_default();
+        let request =
+            CleanNodeRequest { command_id, node, version, clean_steps, plugin_steps, runbook };
         let node = session.client.clean_node(request).await?;
         settle(session, node, &Goal::State("manageable"), &self.verb.wait).await
     }
@@ -102,15 +111,19 @@ pub(crate) struct Service {
     verb: VerbArguments,
     /// Universal steps (`reboot`, `power_on`, `power_off`, `hold`, `wait`) and steps of the agent's plug-ins: a list of {step, args,
     /// priority, limit_seconds} as JSON or YAML, or a file with it
-    #[arg(long, value_name = "FILE|JSON")]
-    service_steps: RequestedSteps,
+    #[arg(long, value_name = "FILE|JSON", required_unless_present = "runbook")]
+    service_steps: Option<RequestedSteps>,
+    /// Name or id of a runbook whose steps are done
+    #[arg(long, conflicts_with = "service_steps")]
+    runbook: Option<String>,
 }
 
 impl Service {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         let NodeVerbRequest { command_id, node, version } = self.verb.request();
-        let service_steps = self.service_steps.0;
-        let request = ServiceNodeRequest { command_id, node, version, service_steps };
+        let service_steps = self.service_steps.unwrap_or_default().0;
+        let runbook = self.runbook.unwrap_or_default();
+        let request = ServiceNodeRequest { command_id, node, version, service_steps, runbook };
         let node = session.client.service_node(request).await?;
         settle(session, node, &Goal::State("active"), &self.verb.wait).await
     }

@@ -3,14 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::allocation::AllocationSpec;
 use crate::conductor::Registration;
 use crate::ids::{
-    ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName, PlanId, PortId,
+    AllocationId, ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName, PlanId, PortId,
+    TemplateId,
 };
 use crate::node::{
     DeploymentSpec, FieldChange, NodeSpec, PowerState, PowerTarget, RequestedStep, Step, StepReport,
 };
 use crate::port::{MacAddress, PortSpec};
+use crate::template::TemplateSpec;
 
 /// A request to change the state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +108,41 @@ pub enum CommandBody {
     DeletePort {
         /// Which.
         port: PortId,
+    },
+    /// Asks for a node that fits, or names one that is active already.
+    CreateAllocation {
+        /// Its identity.
+        allocation: AllocationId,
+        /// What the node has to have.
+        spec: Box<AllocationSpec>,
+        /// The node that gets it, if it is to be that one.
+        node: Option<NodeId>,
+    },
+    /// Gives an allocation's node back.
+    DeleteAllocation {
+        /// Which.
+        allocation: AllocationId,
+    },
+    /// Makes a deploy template or a runbook.
+    CreateTemplate {
+        /// Its identity.
+        template: TemplateId,
+        /// What the caller says of it.
+        spec: Box<TemplateSpec>,
+    },
+    /// Replaces what the caller says of a deploy template or a runbook.
+    UpdateTemplate {
+        /// Which.
+        template: TemplateId,
+        /// Only if it still has this version.
+        expected_version: Option<u64>,
+        /// What the caller says of it.
+        spec: Box<TemplateSpec>,
+    },
+    /// Forgets a deploy template or a runbook.
+    DeleteTemplate {
+        /// Which.
+        template: TemplateId,
     },
     /// A conductor starts.
     RegisterConductor {
@@ -209,6 +247,11 @@ impl CommandBody {
             Self::SetMaintenance { .. } => "set_maintenance",
             Self::CreatePort { .. } => "create_port",
             Self::DeletePort { .. } => "delete_port",
+            Self::CreateAllocation { .. } => "create_allocation",
+            Self::DeleteAllocation { .. } => "delete_allocation",
+            Self::CreateTemplate { .. } => "create_template",
+            Self::UpdateTemplate { .. } => "update_template",
+            Self::DeleteTemplate { .. } => "delete_template",
             Self::RegisterConductor { .. } => "register_conductor",
             Self::UnregisterConductor { .. } => "unregister_conductor",
             Self::ExpireConductor { .. } => "expire_conductor",

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use crate::allocation::Allocation;
 use crate::conductor::{Conductor, Registration};
 use crate::event::{Event, EventRecord, Subject};
-use crate::ids::{ConductorId, NodeId, NodeName, PortId};
+use crate::ids::{AllocationId, ConductorId, NodeId, NodeName, PortId, TemplateId};
 use crate::node::{
     AgentBinding, Claim, Fault, Maintenance, Node, Plan, PlanKind, Power, PowerRequest, Provision,
     ProvisionState, Step, StepResult, StepStatus, Trigger, Verb,
 };
 use crate::port::Port;
 use crate::state::Restored;
+use crate::template::Template;
 use crate::{State, Timestamp};
 
 impl State {
@@ -31,6 +33,8 @@ impl State {
             Subject::Node(id) => self.fold_node(*id, record),
             Subject::Port(id) => self.fold_port(*id, record),
             Subject::Conductor(id) => self.fold_conductor(id, record),
+            Subject::Allocation(id) => self.fold_allocation(*id, record),
+            Subject::Template(id) => self.fold_template(*id, record),
         }
     }
 
@@ -48,6 +52,7 @@ impl State {
         if matches!(record.event, Event::NodeDeleted {}) {
             self.rename(id, None);
             self.adopt(id, None);
+            self.offer(id, None);
             self.nodes.remove(&id);
             self.deleted_nodes.insert(id, record.sequence);
             return;
@@ -66,6 +71,68 @@ impl State {
         node.fold(&record.event, record.at);
         node.version = record.sequence;
         node.updated_at = record.at;
+        let place = node.place_in_line();
+        self.offer(id, place);
+    }
+
+    /// Keeps the index of offered nodes true.
+    fn offer(&mut self, id: NodeId, place: Option<(String, Timestamp, NodeId)>) {
+        if self.indexes.places.get(&id) == place.as_ref() {
+            return;
+        }
+        if let Some(old) = self.indexes.places.remove(&id) {
+            self.indexes.offered.remove(&old);
+        }
+        if let Some(place) = place {
+            self.indexes.offered.insert(place.clone());
+            self.indexes.places.insert(id, place);
+        }
+    }
+
+    fn fold_template(&mut self, id: TemplateId, record: &EventRecord) {
+        let before = self.templates.remove(&id);
+        if let Some(before) = &before {
+            let name = (before.spec.kind, before.spec.name.clone());
+            self.indexes.template_by_name.remove(&name);
+        }
+        let (Event::TemplateCreated { spec } | Event::TemplateUpdated { spec }) = &record.event
+        else {
+            self.deleted_templates.insert(id, record.sequence);
+            return;
+        };
+        self.indexes.template_by_name.insert((spec.kind, spec.name.clone()), id);
+        let made = Template {
+            id,
+            version: record.sequence,
+            spec: (**spec).clone(),
+            created_at: before.map_or(record.at, |before| before.created_at),
+            updated_at: record.at,
+        };
+        self.templates.insert(id, made);
+    }
+
+    fn fold_allocation(&mut self, id: AllocationId, record: &EventRecord) {
+        if let Event::AllocationCreated { spec, outcome } = &record.event {
+            if let Some(name) = &spec.name {
+                self.indexes.allocation_by_name.insert(name.clone(), id);
+            }
+            let made = Allocation {
+                id,
+                version: record.sequence,
+                spec: (**spec).clone(),
+                outcome: outcome.clone(),
+                created_at: record.at,
+                updated_at: record.at,
+            };
+            self.allocations.insert(id, made);
+        }
+        if matches!(record.event, Event::AllocationDeleted {}) {
+            let gone = self.allocations.remove(&id);
+            if let Some(name) = gone.and_then(|gone| gone.spec.name) {
+                self.indexes.allocation_by_name.remove(&name);
+            }
+            self.deleted_allocations.insert(id, record.sequence);
+        }
     }
 
     /// Keeps the index of names true.
@@ -156,6 +223,7 @@ fn created(id: NodeId, name: Option<NodeName>, spec: crate::node::NodeSpec, at: 
         plan: None,
         agent: None,
         inventory: None,
+        allocation: None,
         fault: None,
         rescue_password_hash: None,
     }
@@ -168,21 +236,7 @@ impl Node {
                 self.name.clone_from(name);
                 self.spec = (**spec).clone();
             }
-            Event::NodeClaimed { conductor, incarnation, epoch } => {
-                self.claim = Some(Claim {
-                    conductor: conductor.clone(),
-                    incarnation: *incarnation,
-                    epoch: *epoch,
-                    at,
-                    released: false,
-                });
-            }
-            Event::NodeReleased { epoch } => {
-                if let Some(claim) = &mut self.claim {
-                    claim.epoch = *epoch;
-                    claim.released = true;
-                }
-            }
+            Event::NodeClaimed { .. } | Event::NodeReleased { .. } => self.fold_claim(event, at),
             Event::ProvisionStateChanged { to, target, trigger, .. } => {
                 self.provision = Provision { state: *to, since: at, target: *target };
                 if *trigger == Trigger::Verb(Verb::Manage) {
@@ -224,6 +278,8 @@ impl Node {
                 self.agent = Some(AgentBinding { token_digest: token_digest.clone(), at });
             }
             Event::AgentReset {} => self.agent = None,
+            Event::NodeAllocated { allocation } => self.allocation = Some(*allocation),
+            Event::NodeReturned {} => self.allocation = None,
             Event::InventoryRecorded { inventory } => {
                 self.inventory = Some((**inventory).clone());
             }
@@ -233,11 +289,32 @@ impl Node {
             | Event::ClusterRestored { .. }
             | Event::PortCreated { .. }
             | Event::PortDeleted {}
+            | Event::AllocationCreated { .. }
+            | Event::AllocationDeleted {}
+            | Event::TemplateCreated { .. }
+            | Event::TemplateUpdated { .. }
+            | Event::TemplateDeleted {}
             | Event::ConductorRegistered { .. }
             | Event::ConductorLost {}
             | Event::ConductorUnregistered {}
             | Event::ConductorDrainStarted {}
             | Event::ConductorDrainEnded {} => {}
+        }
+    }
+
+    fn fold_claim(&mut self, event: &Event, at: Timestamp) {
+        if let Event::NodeClaimed { conductor, incarnation, epoch } = event {
+            self.claim = Some(Claim {
+                conductor: conductor.clone(),
+                incarnation: *incarnation,
+                epoch: *epoch,
+                at,
+                released: false,
+            });
+        }
+        if let (Event::NodeReleased { epoch }, Some(claim)) = (event, &mut self.claim) {
+            claim.epoch = *epoch;
+            claim.released = true;
         }
     }
 

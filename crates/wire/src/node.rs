@@ -81,6 +81,7 @@ fn status_to_proto(state: &State, node: &Node) -> v1::NodeStatus {
         progress: None,
         conductor: state.owner(node).map(ToString::to_string).unwrap_or_default(),
         deploy_interface: node.spec.deploy_interface().as_str().to_owned(),
+        allocation_id: node.allocation.map(|it| it.to_string()).unwrap_or_default(),
         fault: node.fault.map_or_else(String::new, |fault| fault.as_str().to_owned()),
     }
 }

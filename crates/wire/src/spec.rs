@@ -281,7 +281,11 @@ fn parent_node(spec: &v1::NodeSpec) -> Result<Option<NodeId>, Invalid> {
 
 /// How many there may be is the domain's to judge.
 fn traits(spec: &v1::NodeSpec) -> Result<BTreeSet<Trait>, Invalid> {
-    spec.traits.iter().map(|name| trait_named(name)).collect()
+    traits_from_proto(&spec.traits)
+}
+
+pub(crate) fn traits_from_proto(names: &[String]) -> Result<BTreeSet<Trait>, Invalid> {
+    names.iter().map(|name| trait_named(name)).collect()
 }
 
 fn trait_named(name: &str) -> Result<Trait, Invalid> {

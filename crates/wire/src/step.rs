@@ -3,7 +3,6 @@
 use bessemer_domain::Invalid;
 use bessemer_domain::node::{
     Argument, ArgumentType, OfferedStep, REQUESTED_STEPS_MAX, RequestedStep, UniversalStep,
-    check_service_steps,
 };
 use bessemer_proto::v1;
 
@@ -42,16 +41,14 @@ pub(crate) fn ordered_from_proto(
     converted(field, steps, |place| Ok(below(place)))
 }
 
-/// The steps that a service is asked for.
+/// The steps that a service is asked for. Whether they are any, and where they may be, is the domain's to judge.
 ///
 /// # Errors
 /// [`Invalid`] with the field's path from the request.
 pub fn service_steps_from_proto(
     request: &v1::ServiceNodeRequest,
 ) -> Result<Vec<RequestedStep>, Invalid> {
-    let steps = ordered_from_proto("service_steps", &request.service_steps)?;
-    check_service_steps("service_steps", &steps)?;
-    Ok(steps)
+    ordered_from_proto("service_steps", &request.service_steps)
 }
 
 fn converted(

@@ -53,6 +53,11 @@ mutations!(
     SetNodeMaintenanceRequest,
     CreatePortRequest,
     DeletePortRequest,
+    CreateTemplateRequest,
+    UpdateTemplateRequest,
+    DeleteTemplateRequest,
+    CreateAllocationRequest,
+    DeleteAllocationRequest,
     DrainConductorRequest,
     ResumeConductorRequest,
 );

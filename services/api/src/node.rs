@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::api::{Api, Freshness};
 use crate::caller::{Caller, identify};
 use crate::reference::{NodeReference, new_id};
-use crate::rescue;
+use crate::{rescue, template};
 
 /// Most ports of a new node; a machine with more interfaces gets the rest one by one.
 const PORTS_MAX: usize = 64;
@@ -120,8 +120,17 @@ impl NodeService for Api {
         let (caller, request) = identify("clean_node", request).map_err(Failure::from)?;
         let expected_version = version(request.version);
         let node = self
-            .mutate(caller, &request.node, Freshness::Any, |_, node| {
-                let verb = ProvisionVerb::Clean(plan::clean_steps_from_proto(&request)?);
+            .mutate(caller, &request.node, by_runbook(&request.runbook), |state, node| {
+                let steps = if request.runbook.is_empty() {
+                    plan::clean_steps_from_proto(&request)?
+                } else {
+                    let has_steps =
+                        !(request.clean_steps.is_empty() && request.plugin_steps.is_empty());
+                    let steps =
+                        template::steps_of_runbook(state, node, &request.runbook, has_steps)?;
+                    plan::clean_steps_of_runbook(steps)
+                };
+                let verb = ProvisionVerb::Clean(steps);
                 Ok(CommandBody::Provision { node, expected_version, verb })
             })
             .await?;
@@ -192,9 +201,21 @@ impl NodeService for Api {
         request: Request<v1::ServiceNodeRequest>,
     ) -> Result<Response<v1::Node>, Status> {
         let (caller, request) = identify("service_node", request).map_err(Failure::from)?;
-        let steps = step::service_steps_from_proto(&request).map_err(Failure::Invalid)?;
-        let verb = ProvisionVerb::Service(steps);
-        Ok(self.start(caller, &request.node, request.version, verb).await?)
+        let expected_version = version(request.version);
+        let freshness = by_runbook(&request.runbook);
+        let node = self
+            .mutate(caller, &request.node, freshness, |state, node| {
+                let steps = if request.runbook.is_empty() {
+                    step::service_steps_from_proto(&request)?
+                } else {
+                    let has_steps = !request.service_steps.is_empty();
+                    template::steps_of_runbook(state, node, &request.runbook, has_steps)?
+                };
+                let verb = ProvisionVerb::Service(steps);
+                Ok(CommandBody::Provision { node, expected_version, verb })
+            })
+            .await?;
+        Ok(Response::new(self.committed_node(node)?))
     }
 
     async fn unhold_node(
@@ -236,6 +257,11 @@ impl NodeService for Api {
     }
 }
 
+/// A runbook is read as it is now.
+const fn by_runbook(runbook: &str) -> Freshness {
+    if runbook.is_empty() { Freshness::Any } else { Freshness::Latest }
+}
+
 fn required(spec: Option<Box<DeploymentSpec>>) -> Result<Box<DeploymentSpec>, Failure> {
     spec.ok_or_else(|| Invalid::new("deployment", "", "is required").into())
 }
@@ -257,7 +283,7 @@ impl Api {
         // A repeat is told of the node that the first attempt made.
         Ok(match accepted.subject {
             Some(Subject::Node(first)) => first,
-            Some(Subject::Cluster | Subject::Port(_) | Subject::Conductor(_)) | None => node,
+            Some(_) | None => node,
         })
     }
 
@@ -298,12 +324,12 @@ impl Api {
         let node = self
             .mutate(caller, &request.node, Freshness::Any, |state, node| {
                 let default = state.node(node).map(|node| node.spec.deploy_interface());
-                let spec = request
-                    .deployment
-                    .as_ref()
-                    .map(|spec| deployment::spec_from_proto(spec, default.unwrap_or_default()))
-                    .transpose()?;
-                let verb = verb(spec.map(Box::new))?;
+                let spec = request.deployment.as_ref().map(|given| {
+                    let mut spec = deployment::spec_from_proto(given, default.unwrap_or_default())?;
+                    template::add_template_steps(state, node, &given.traits, &mut spec)?;
+                    Ok::<_, Invalid>(Box::new(spec))
+                });
+                let verb = verb(spec.transpose()?)?;
                 Ok(CommandBody::Provision { node, expected_version, verb })
             })
             .await?;
@@ -330,9 +356,7 @@ impl Api {
             if let Some(first) = state.first_outcome(caller.command_id, caller.fingerprint) {
                 let node = match first?.subject {
                     Some(Subject::Node(node)) => node,
-                    Some(Subject::Cluster | Subject::Port(_) | Subject::Conductor(_)) | None => {
-                        reference.id(state)?
-                    }
+                    Some(_) | None => reference.id(state)?,
                 };
                 return Ok((node, None));
             }

@@ -1,6 +1,7 @@
 //! From a command to events, or to a rejection. One file for each subject of commands; this one only dispatches.
 
 mod agent;
+mod allocation;
 mod conductor;
 mod node;
 mod port;
@@ -8,6 +9,7 @@ mod power;
 mod provision;
 mod rules;
 mod step;
+mod template;
 
 use crate::event::{Event, Subject};
 use crate::ids::NodeId;
@@ -51,6 +53,15 @@ pub(crate) fn decide(state: &State, command: &Command) -> Decision {
         }
         Body::CreatePort { port, spec } => port::create(state, *port, spec),
         Body::DeletePort { port } => port::delete(state, *port),
+        Body::CreateAllocation { allocation, spec, node } => {
+            allocation::create(state, *allocation, spec, *node)
+        }
+        Body::DeleteAllocation { allocation } => allocation::delete(state, *allocation),
+        Body::CreateTemplate { template, spec } => template::create(state, *template, spec),
+        Body::UpdateTemplate { template, expected_version, spec } => {
+            template::update(state, *template, *expected_version, spec)
+        }
+        Body::DeleteTemplate { template } => template::delete(state, *template),
         Body::RegisterConductor { conductor, registration } => {
             Ok(conductor::register(state, conductor, registration))
         }

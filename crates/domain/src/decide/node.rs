@@ -105,12 +105,17 @@ pub(super) fn delete(state: &State, node: &Node) -> Decision {
             allowed: node.provision.state.verbs(),
         });
     }
+    if let Some(allocation) = node.allocation.filter(|_| node.maintenance.is_none()) {
+        let reason = format!("has allocation {allocation}; delete that, or set maintenance, first");
+        return Err(Invalid::new("node", &node.label(), reason).into());
+    }
     let mut events: Vec<_> = state
         .ports_of(node.id)
         .map(|port| (Subject::Port(port.id), Event::PortDeleted {}))
         .collect();
     // First, so that the outcome speaks of the node.
     events.insert(0, (Subject::Node(node.id), Event::NodeDeleted {}));
+    events.extend(node.allocation.map(|id| (Subject::Allocation(id), Event::AllocationDeleted {})));
     Ok(events)
 }
 

@@ -71,7 +71,7 @@ pub(super) fn decide(
             check_service_steps("service_steps", steps)?;
             replaced(node, name, to, Plan::service(command.id, steps, interface_of(node)))
         }
-        ProvisionVerb::Unhold => super::step::released(command, node)?,
+        ProvisionVerb::Unhold => super::step::unheld(command, node)?,
         ProvisionVerb::Abort => abort(state, command, node, to)?,
     };
     Ok(events.into_iter().map(|event| (Subject::Node(node.id), event)).collect())

@@ -1,6 +1,7 @@
 //! How plans advance: what conductors report of steps.
 
 use super::Decision;
+use super::allocation::released;
 use super::provision::{is_cleaned, power_off};
 use crate::event::{Event, Subject};
 use crate::ids::PlanId;
@@ -31,11 +32,16 @@ pub(super) fn report(
         },
         StepReport::Failed { reason, message } => place.failed(state, reason, message),
     };
-    Ok(events.into_iter().map(|event| (Subject::Node(node.id), event)).collect())
+    let is_given_back = events.iter().any(|event| matches!(event, Event::DeploymentCleared {}));
+    let mut all: Vec<_> = events.into_iter().map(|it| (Subject::Node(node.id), it)).collect();
+    if is_given_back {
+        all.extend(released(node));
+    }
+    Ok(all)
 }
 
 /// A person ends a hold: the step is done, and the plan goes on.
-pub(super) fn released(command: &Command, node: &Node) -> Result<Vec<Event>, Rejection> {
+pub(super) fn unheld(command: &Command, node: &Node) -> Result<Vec<Event>, Rejection> {
     let held = node.current_step().filter(|(.., planned)| matches!(planned.step, Step::Hold(_)));
     let Some((plan, index, step)) = held else {
         let plan = node.plan.as_ref().map_or(command.id, |plan| plan.id);

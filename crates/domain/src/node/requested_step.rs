@@ -274,6 +274,24 @@ pub fn check_service_steps(field: &str, steps: &[RequestedStep]) -> Result<(), I
     check_list(field, steps, |step| step.check_placed(&PRIORITIES))
 }
 
+/// Checks the steps of a named list as far as that can be without what it is used for: a runbook's may be of cleaning too.
+///
+/// # Errors
+/// [`Invalid`] with the field's path from the request.
+pub(crate) fn check_template_steps(
+    field: &str,
+    steps: &[RequestedStep],
+    is_runbook: bool,
+) -> Result<(), Invalid> {
+    check_list(field, steps, |step| match UniversalStep::named(&step.step) {
+        Some(universal) => step.check_universal(universal),
+        None if is_runbook && Step::clean_step(&step.step).is_err() => {
+            step.check_placed(&PRIORITIES)
+        }
+        None => Ok(()),
+    })
+}
+
 fn check_list(
     field: &str,
     steps: &[RequestedStep],

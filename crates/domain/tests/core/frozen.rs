@@ -8,10 +8,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use bessemer_domain::allocation::AllocationSpec;
 use bessemer_domain::command::ProvisionVerb;
-use bessemer_domain::ids::{ConductorId, Incarnation, PortId};
+use bessemer_domain::ids::{AllocationId, ConductorId, Incarnation, NodeName, PortId, TemplateId};
 use bessemer_domain::node::{DeploymentSpec, FieldChange, PowerTarget, Step, StepReport};
 use bessemer_domain::port::PortSpec;
+use bessemer_domain::template::{TemplateKind, TemplateSpec};
 use bessemer_domain::{Command, CommandBody, EventRecord, State};
 use uuid::Uuid;
 
@@ -23,7 +25,12 @@ const NOT_BY_COMMAND: [&str; 1] = ["cluster.restored"];
 /// A life and the directory that holds it.
 type Life = (&'static str, fn() -> World);
 
-const LIVES: [Life; 2] = [("first", life), ("rescue", rescued_life)];
+const LIVES: [Life; 4] = [
+    ("first", life),
+    ("rescue", rescued_life),
+    ("allocation", allocated_life),
+    ("template", life_with_templates),
+];
 
 fn file(life: &str, name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/core/frozen").join(life).join(name)
@@ -150,6 +157,62 @@ fn rescued_life() -> World {
         target: PowerTarget::SoftReboot,
         limit_seconds: Some(60),
     });
+    world
+}
+
+/// What came with allocations.
+fn allocated_life() -> World {
+    let mut world = World::new();
+    let changes = vec![
+        FieldChange::ResourceClass("gold".to_owned()),
+        FieldChange::AutomatedClean(Some(false)),
+    ];
+    world.expect(CommandBody::UpdateNode { node: node_id(), expected_version: None, changes });
+    world.verb(ProvisionVerb::Manage).unwrap();
+    world.settle();
+    world.verb(ProvisionVerb::Provide).unwrap();
+    let mut ask = |number, name: &str, node| {
+        let allocation = AllocationId::new(Uuid::from_u128(number));
+        let spec = AllocationSpec {
+            name: Some(NodeName::try_new(name).unwrap()),
+            resource_class: "gold".to_owned(),
+            ..AllocationSpec::default()
+        };
+        let spec = Box::new(spec);
+        world.expect(CommandBody::CreateAllocation { allocation, spec, node });
+        allocation
+    };
+    let first = ask(0x501, "first", None);
+    ask(0x502, "none-left", None);
+    world.expect(CommandBody::DeleteAllocation { allocation: first });
+    world.verb(ProvisionVerb::Deploy(Box::new(deployment()))).unwrap();
+    world.settle();
+    let spec = Box::new(AllocationSpec::default());
+    let (allocation, node) = (AllocationId::new(Uuid::from_u128(0x503)), Some(node_id()));
+    world.expect(CommandBody::CreateAllocation { allocation, spec, node });
+    world.verb(ProvisionVerb::Undeploy).unwrap();
+    world.settle();
+    world
+}
+
+/// What came with deploy templates and runbooks.
+fn life_with_templates() -> World {
+    let mut world = World::new();
+    let template = TemplateId::new(Uuid::from_u128(0x601));
+    let spec = TemplateSpec {
+        kind: TemplateKind::Runbook,
+        name: "CUSTOM_BURN_IN".parse().unwrap(),
+        description: "two days".to_owned(),
+        steps: vec![requested("burn_in", 90)],
+        traits: BTreeSet::from(["CUSTOM_GPU".parse().unwrap()]),
+        owner: "ops".to_owned(),
+        extra: serde_json::Map::new(),
+    };
+    world.expect(CommandBody::CreateTemplate { template, spec: Box::new(spec.clone()) });
+    let spec = Box::new(TemplateSpec { description: "three days".to_owned(), ..spec });
+    let expected_version = Some(1);
+    world.expect(CommandBody::UpdateTemplate { template, expected_version, spec });
+    world.expect(CommandBody::DeleteTemplate { template });
     world
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod allocations;
 mod fields;
 mod frozen;
 mod lifecycle;
@@ -9,4 +10,5 @@ mod plans;
 mod provision_table;
 mod random_walks;
 mod rescue_and_service;
+mod templates;
 mod world;

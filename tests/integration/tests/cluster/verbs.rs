@@ -94,6 +94,7 @@ async fn a_machine_is_rescued_serviced_and_held_and_keeps_its_deployment() {
         node: "m".into(),
         version: 0,
         service_steps: vec![step("reboot"), step("hold"), step("wait")],
+        runbook: String::new(),
     };
     cluster.client.service_node(service).await.unwrap();
     wait_for("the hold", LIMIT, async || {

@@ -98,7 +98,9 @@ async fn send(
         Action::Provision(Verb::Service) => {
             let step = v1::RequestedStep { step: fields.step, ..v1::RequestedStep::default() };
             let service_steps = vec![step];
-            let service = v1::ServiceNodeRequest { command_id, node, version: 0, service_steps };
+            let runbook = String::new();
+            let service =
+                v1::ServiceNodeRequest { command_id, node, version: 0, service_steps, runbook };
             api.service_node(by(actor, service)).await
         }
         Action::Provision(Verb::Clean) => {
@@ -109,6 +111,7 @@ async fn send(
                 version: 0,
                 clean_steps,
                 plugin_steps: Vec::new(),
+                runbook: String::new(),
             };
             api.clean_node(by(actor, clean)).await
         }
