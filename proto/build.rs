@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 const FILES: &[&str] = &[
     "bessemer/v1/agent.proto",
+    "bessemer/v1/allocation.proto",
     "bessemer/v1/cluster.proto",
     "bessemer/v1/conductor.proto",
     "bessemer/v1/event.proto",
@@ -11,6 +12,7 @@ const FILES: &[&str] = &[
     "bessemer/v1/node.proto",
     "bessemer/v1/port.proto",
     "bessemer/v1/resource.proto",
+    "bessemer/v1/template.proto",
     "bessemer/raft/v1/raft.proto",
 ];
 

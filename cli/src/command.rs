@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::allocation::AllocationCommand;
 use crate::cluster::ClusterCommand;
 use crate::conductor::ConductorCommand;
 use crate::demo::Demo;
@@ -14,6 +15,7 @@ use crate::node::NodeCommand;
 use crate::output::{Format, print};
 use crate::port::PortCommand;
 use crate::session::Session;
+use crate::template::{Kind, TemplateCommand};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -70,6 +72,15 @@ enum Command {
     /// Network interfaces of machines
     #[command(subcommand)]
     Port(PortCommand),
+    /// Machines for those who say what it has to have
+    #[command(subcommand)]
+    Allocation(AllocationCommand),
+    /// Steps of deployments, by traits
+    #[command(subcommand)]
+    DeployTemplate(TemplateCommand),
+    /// Steps of cleanings and services, by name
+    #[command(subcommand)]
+    Runbook(TemplateCommand),
     /// Prepared images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -100,6 +111,11 @@ impl CommandLine {
         match self.command {
             Command::Node(command) => command.run(&session()?).await,
             Command::Port(command) => command.run(&session()?).await,
+            Command::Allocation(command) => command.run(&session()?).await,
+            Command::DeployTemplate(command) => {
+                command.run(&session()?, Kind::DeployTemplate).await
+            }
+            Command::Runbook(command) => command.run(&session()?, Kind::Runbook).await,
             Command::Image(command) => command.run(&session()?).await,
             Command::Event(command) => command.run(&session()?).await,
             Command::Cluster(command) => command.run(&session()?).await,
@@ -153,12 +169,33 @@ mod tests {
             "bessemer node undeploy m1 --command-id 6e8bc430-9c3a-11d9-9669-0800200c9a66",
             "bessemer node abort m1",
             "bessemer node power reboot m1 --wait",
+            "bessemer node power soft-off m1 --limit-seconds 120",
+            "bessemer node power nmi m1",
+            "bessemer node rescue m1 --password-file ./password --wait",
+            "bessemer node unrescue m1 --wait",
+            "bessemer node service m1 --service-steps [{\"step\":\"reboot\"}] --wait",
+            "bessemer node unhold m1",
+            "bessemer node set m1 --protected true --protected-reason db --trait CUSTOM_GPU --lessee p --shard s",
+            "bessemer node list --retired true --shard s --trait CUSTOM_GPU",
             "bessemer node maintenance on m1 --reason disk",
             "bessemer node history m1",
             "bessemer node delete m1",
             "bessemer port create m1 52:54:00:00:00:02",
             "bessemer port list --node m1",
             "bessemer port delete 52:54:00:00:00:02",
+            "bessemer allocation create --resource-class gold --trait CUSTOM_GPU --candidate-node m1 --name a",
+            "bessemer allocation create --node m1",
+            "bessemer runbook create CUSTOM_BURN_IN --steps [{\"step\":\"burn_in\"}] --trait CUSTOM_GPU",
+            "bessemer runbook list",
+            "bessemer deploy-template replace CUSTOM_HT --steps [{\"step\":\"ht\",\"priority\":90}] --version 1",
+            "bessemer deploy-template show CUSTOM_HT",
+            "bessemer deploy-template delete CUSTOM_HT",
+            "bessemer node clean m1 --runbook CUSTOM_BURN_IN",
+            "bessemer node service m1 --runbook CUSTOM_BURN_IN",
+            "bessemer node deploy m1 --image ./a.raw --instance-trait CUSTOM_HT",
+            "bessemer allocation list --state error",
+            "bessemer allocation show a",
+            "bessemer allocation delete a",
             "bessemer image prepare /srv/a.qcow2 --name a",
             "bessemer image list",
             "bessemer image show a",
@@ -212,6 +249,7 @@ mod tests {
             "bessemer cluster restore /srv/bessemer.backup --data-dir /tmp/d",
             "bessemer cluster promote 4 --timeout 1m",
             "bessemer dev --members 2",
+            "bessemer allocation create",
             "bessemer demo --machines 0",
             "bessemer -o xml node list",
         ] {

@@ -1,5 +1,6 @@
 //! The `bessemer` command: asks a cluster and shows its answers.
 
+mod allocation;
 mod arguments;
 mod cluster;
 mod command;
@@ -19,6 +20,7 @@ mod port;
 mod progress;
 mod session;
 mod step_argument;
+mod template;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

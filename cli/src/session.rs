@@ -79,6 +79,8 @@ fn hint(reason: &str) -> Option<&'static str> {
         "IMAGE_IN_USE" => "--force drops it anyway; who reads it has it prepared anew",
         "VERSION_CONFLICT" => "`bessemer node show` tells its version now",
         "NO_SUCCESSOR" => "`bessemer conductor list` shows who is there; --force drains it anyway",
+        "NODE_PROTECTED" => "`bessemer node set --protected false` ends that",
+        "NODE_RETIRED" => "`bessemer node set --retired false` ends that",
         "IN_MAINTENANCE" => "`bessemer node maintenance off` ends it",
         "MEMBER_NOT_FOUND" | "MEMBER_TAKEN" => "`bessemer cluster status` shows the members",
         "MEMBER_NOT_READY" => {

@@ -19,7 +19,8 @@ struct Given {
     step: String,
     #[serde(default)]
     args: serde_json::Map<String, serde_json::Value>,
-    priority: u32,
+    /// Whether it may be left out is the API's to say.
+    priority: Option<u32>,
     #[serde(default)]
     limit_seconds: u64,
 }
@@ -35,7 +36,7 @@ impl FromStr for RequestedSteps {
             std::fs::read_to_string(text).map_err(|error| format!("cannot be read: {error}"))?
         };
         let steps: Vec<Given> = serde_norway::from_str(&list)
-            .map_err(|error| format!("is no list of steps with `step` and `priority`: {error}"))?;
+            .map_err(|error| format!("is no list of steps with `step` and the like: {error}"))?;
         Ok(Self(steps.into_iter().map(Given::into_proto).collect()))
     }
 }
@@ -46,7 +47,7 @@ impl Given {
             interface: self.interface,
             step: self.step,
             args: (!self.args.is_empty()).then(|| to_struct(&self.args)),
-            priority: Some(self.priority),
+            priority: self.priority,
             limit_seconds: self.limit_seconds,
         }
     }
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told() {
         for (text, said) in [
-            (r#"[{"step": "a"}]"#, "missing field `priority`"),
+            (r#"[{"priority": 1}]"#, "missing field `step`"),
             (r#"[{"step": "a", "priority": 1, "arguments": {}}]"#, "unknown field `arguments`"),
             ("steps.yaml", "cannot be read"),
         ] {

@@ -138,6 +138,8 @@ fn in_process_agents() -> AgentRunner {
                 disks: vec![boot.disk],
                 state_dir: boot.state_dir,
                 steps_dir: boot.steps_dir.unwrap_or_default(),
+                // The machine is a part of this host: nobody is to log in to that.
+                rescue_program: "/bin/true".into(),
                 log_file: None,
             };
             if let Err(error) = bessemer_agent::run(config, cancel).await {

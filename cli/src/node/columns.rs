@@ -107,6 +107,7 @@ fn details(node: &Node, now: SystemTime) -> Vec<(&'static str, String)> {
         ("State", state_with_age(node, now)),
         ("Power", power(node)),
         ("Last error", status.last_error.clone()),
+        ("Fault", status.fault.clone()),
         ("Waiting for", waiting(status)),
         ("Maintenance", status.maintenance_reason.clone()),
         ("Conductor", status.conductor.clone()),
@@ -118,6 +119,12 @@ fn details(node: &Node, now: SystemTime) -> Vec<(&'static str, String)> {
         ("Resource class", spec.resource_class.clone()),
         ("Conductor group", spec.conductor_group.clone()),
         ("Owner", spec.owner.clone()),
+        ("Lessee", spec.lessee.clone()),
+        ("Shard", spec.shard.clone()),
+        ("Parent node", spec.parent_node.clone()),
+        ("Traits", spec.traits.join(", ")),
+        ("Protected", marked(spec.protected, &spec.protected_reason)),
+        ("Retired", marked(spec.retired, &spec.retired_reason)),
         ("Description", spec.description.clone()),
         ("Extra", object(shown.pointer("/spec/extra"))),
     ];
@@ -130,6 +137,15 @@ fn details(node: &Node, now: SystemTime) -> Vec<(&'static str, String)> {
     fields.push(("Updated", quantity::instant(metadata.updated_at.as_ref())));
     fields.push(("Version", node.version.to_string()));
     fields
+}
+
+/// A mark and why it is there; nothing where it is not.
+fn marked(is_set: bool, reason: &str) -> String {
+    match (is_set, reason) {
+        (false, _) => String::new(),
+        (true, "") => "yes".to_owned(),
+        (true, reason) => format!("yes: {reason}"),
+    }
 }
 
 fn deploy_interface(chosen: &str, status: &NodeStatus) -> String {

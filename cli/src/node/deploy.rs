@@ -66,6 +66,9 @@ struct DeploymentArguments {
     /// it. Priority 0 leaves a step of the interface out
     #[arg(long, value_name = "FILE|JSON")]
     deploy_steps: Option<RequestedSteps>,
+    /// Trait whose deploy template adds its steps; repeatable. Those of the node's allocation, when none is given
+    #[arg(long = "instance-trait", value_name = "TRAIT")]
+    traits: Vec<String>,
     /// Root device hint, as in Ironic; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     root_device: Vec<RootDeviceHint>,
@@ -156,6 +159,7 @@ impl DeploymentArguments {
             partitions: self.partitions.layout(),
             deploy_steps: self.deploy_steps.clone().unwrap_or_default().0,
             boot_iso: self.boot_iso.clone(),
+            traits: self.traits.clone(),
             ..DeploymentSpec::default()
         })
     }
@@ -169,6 +173,7 @@ impl DeploymentArguments {
             && self.partitions.is_empty()
             && self.deploy_steps.is_none()
             && self.boot_iso.is_empty()
+            && self.traits.is_empty()
     }
 
     fn request(&self, node: String, deployment: Option<DeploymentSpec>) -> DeployNodeRequest {

@@ -7,6 +7,7 @@ pub(crate) mod history;
 mod power;
 mod provision;
 mod query;
+mod rescue;
 mod spec;
 pub(crate) mod steps;
 pub(crate) mod verdict;
@@ -50,7 +51,15 @@ pub(crate) enum NodeCommand {
     Undeploy(provision::VerbArguments),
     /// Stop what is going on
     Abort(provision::VerbArguments),
-    /// Switch on, off, or off and on
+    /// Boot the ramdisk, and let user `rescue` log in: active → rescue
+    Rescue(rescue::Rescue),
+    /// Boot its own system again: rescue → active
+    Unrescue(provision::VerbArguments),
+    /// Do steps on a machine that keeps its deployment: active → servicing → active
+    Service(provision::Service),
+    /// Go on after a step `hold`
+    Unhold(provision::VerbArguments),
+    /// Switch on, off, or off and on; shut down; send an NMI
     Power(power::Power),
     /// Have conductors leave it alone, or not
     Maintenance(power::Maintenance),
@@ -76,6 +85,10 @@ impl NodeCommand {
             Self::Rebuild(rebuild) => rebuild.run(session).await,
             Self::Undeploy(verb) => verb.undeploy(session).await,
             Self::Abort(verb) => verb.abort(session).await,
+            Self::Rescue(rescue) => rescue.run(session).await,
+            Self::Unrescue(verb) => verb.unrescue(session).await,
+            Self::Service(service) => service.run(session).await,
+            Self::Unhold(verb) => verb.unhold(session).await,
             Self::Power(power) => power.run(session).await,
             Self::Maintenance(maintenance) => maintenance.run(session).await,
             Self::History(history) => history.run(session).await,

@@ -18,6 +18,9 @@ pub(crate) struct Power {
     target: Target,
     /// Name or id
     node: String,
+    /// When it is given up; an operating system may take its time to shut down, or not listen
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    limit_seconds: u32,
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
@@ -34,6 +37,12 @@ enum Target {
     Off,
     /// Switch off and on
     Reboot,
+    /// Ask what runs on it to shut down
+    SoftOff,
+    /// Ask what runs on it to shut down, and switch it on
+    SoftReboot,
+    /// Send a non-maskable interrupt
+    Nmi,
 }
 
 impl Power {
@@ -43,6 +52,9 @@ impl Power {
             Target::On => (PowerTarget::On, PowerState::On),
             Target::Off => (PowerTarget::Off, PowerState::Off),
             Target::Reboot => (PowerTarget::Reboot, PowerState::On),
+            Target::SoftOff => (PowerTarget::SoftOff, PowerState::Off),
+            Target::SoftReboot => (PowerTarget::SoftReboot, PowerState::On),
+            Target::Nmi => (PowerTarget::Nmi, PowerState::On),
         };
         let before = GetNodeRequest { node: self.node.clone(), ..GetNodeRequest::default() };
         let before = session.client.get_node(before).await?;
@@ -52,6 +64,7 @@ impl Power {
             node: self.node,
             version: self.version.version,
             target: target.into(),
+            limit_seconds: self.limit_seconds,
         };
         let node = session.client.set_node_power(request).await?;
         settle(session, node, &Goal::Power { state, error_before }, &self.wait).await

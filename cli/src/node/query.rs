@@ -33,6 +33,27 @@ pub(crate) struct List {
     /// Driven by this conductor
     #[arg(long, default_value = "", hide_default_value = true)]
     conductor: String,
+    /// Lent to this project
+    #[arg(long, default_value = "", hide_default_value = true)]
+    lessee: String,
+    /// In this part of the fleet
+    #[arg(long, default_value = "", hide_default_value = true)]
+    shard: String,
+    /// Parts of the node with this id
+    #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
+    parent_node: String,
+    /// Protected, or not
+    #[arg(long, value_name = "true|false")]
+    protected: Option<bool>,
+    /// Retired, or not
+    #[arg(long, value_name = "true|false")]
+    retired: Option<bool>,
+    /// With this fault, such as `clean failure`
+    #[arg(long, default_value = "", hide_default_value = true)]
+    fault: String,
+    /// With this trait; repeatable
+    #[arg(long = "trait", value_name = "TRAIT")]
+    traits: Vec<String>,
 }
 
 impl List {
@@ -46,6 +67,13 @@ impl List {
             owner: self.owner,
             maintenance: self.maintenance,
             conductor: self.conductor,
+            lessee: self.lessee,
+            shard: self.shard,
+            parent_node: self.parent_node,
+            protected: self.protected,
+            retired: self.retired,
+            fault: self.fault,
+            traits: self.traits,
         };
         let mut nodes = Vec::new();
         let mut page_token = String::new();

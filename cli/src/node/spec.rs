@@ -37,6 +37,30 @@ pub(crate) struct SpecArguments {
     /// The project that owns it
     #[arg(long)]
     owner: Option<String>,
+    /// The project that it is lent to
+    #[arg(long)]
+    lessee: Option<String>,
+    /// The part of the fleet that it is in
+    #[arg(long)]
+    shard: Option<String>,
+    /// Id of the node that it is a part of
+    #[arg(long, value_name = "UUID")]
+    parent_node: Option<String>,
+    /// What it has, such as `CUSTOM_GPU`; repeatable
+    #[arg(long = "trait", value_name = "TRAIT")]
+    traits: Vec<String>,
+    /// Whether it can be neither rebuilt, nor undeployed, nor deleted
+    #[arg(long, value_name = "true|false")]
+    protected: Option<bool>,
+    /// Why it is protected
+    #[arg(long, value_name = "TEXT")]
+    protected_reason: Option<String>,
+    /// Whether it is offered to nobody any more
+    #[arg(long, value_name = "true|false")]
+    retired: Option<bool>,
+    /// Why it is retired
+    #[arg(long, value_name = "TEXT")]
+    retired_reason: Option<String>,
 }
 
 impl SpecArguments {
@@ -54,6 +78,14 @@ impl SpecArguments {
             description: text(&self.description),
             owner: text(&self.owner),
             extra: object(&self.extra),
+            lessee: text(&self.lessee),
+            shard: text(&self.shard),
+            parent_node: text(&self.parent_node),
+            traits: self.traits.clone(),
+            protected: self.protected.unwrap_or_default(),
+            protected_reason: text(&self.protected_reason),
+            retired: self.retired.unwrap_or_default(),
+            retired_reason: text(&self.retired_reason),
             ..NodeSpec::default()
         }
     }
@@ -68,6 +100,13 @@ impl SpecArguments {
             ("automated_clean", self.automated_clean.is_some()),
             ("description", self.description.is_some()),
             ("owner", self.owner.is_some()),
+            ("lessee", self.lessee.is_some()),
+            ("shard", self.shard.is_some()),
+            ("parent_node", self.parent_node.is_some()),
+            ("protected", self.protected.is_some()),
+            ("protected_reason", self.protected_reason.is_some()),
+            ("retired", self.retired.is_some()),
+            ("retired_reason", self.retired_reason.is_some()),
         ];
         let objects = [
             ("driver_info", &self.driver_info),
@@ -79,6 +118,7 @@ impl SpecArguments {
         for (object, pairs) in objects {
             mask.extend(pairs.iter().map(|pair| format!("spec.{object}.{}", pair.key)));
         }
+        mask.extend(self.traits.iter().map(|name| format!("spec.traits.{name}")));
         mask
     }
 }

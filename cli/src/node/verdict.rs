@@ -78,6 +78,13 @@ fn failed(node: &Node, status: &NodeStatus, goal: &str) -> Verdict {
             "mend the cause, then `bessemer node manage {name}` and `bessemer node provide {name}`; \
              `bessemer node history {name}` tells what happened"
         ),
+        "service failed" => format!(
+            "mend the cause, then `bessemer node service {name}` does other steps and `bessemer node abort {name}` boots its own \
+             system again"
+        ),
+        "rescue failed" | "unrescue failed" => format!(
+            "`bessemer node unrescue {name}` boots its own system again; `bessemer node history {name}` tells what happened"
+        ),
         "enroll" => format!(
             "check driver and driver_info (`bessemer node show {name}`), then `bessemer node manage {name}`"
         ),

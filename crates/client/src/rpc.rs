@@ -1,12 +1,14 @@
 //! One method for each call of the API that has one answer.
 
 use bessemer_proto::v1;
+use bessemer_proto::v1::allocation_service_client::AllocationServiceClient;
 use bessemer_proto::v1::cluster_service_client::ClusterServiceClient;
 use bessemer_proto::v1::conductor_service_client::ConductorServiceClient;
 use bessemer_proto::v1::event_service_client::EventServiceClient;
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::node_service_client::NodeServiceClient;
 use bessemer_proto::v1::port_service_client::PortServiceClient;
+use bessemer_proto::v1::template_service_client::TemplateServiceClient;
 use uuid::Uuid;
 
 use crate::{Client, Error};
@@ -83,6 +85,14 @@ rpcs! {
         mutation undeploy_node(NodeVerbRequest) -> Node;
         /// Stops the work in progress.
         mutation abort_node(NodeVerbRequest) -> Node;
+        /// Boots a ramdisk that a person can log in to.
+        mutation rescue_node(RescueNodeRequest) -> Node;
+        /// Boots a machine's own system again.
+        mutation unrescue_node(NodeVerbRequest) -> Node;
+        /// Does steps on a machine that keeps its deployment.
+        mutation service_node(ServiceNodeRequest) -> Node;
+        /// Ends a hold.
+        mutation unhold_node(NodeVerbRequest) -> Node;
         /// Asks for a power change.
         mutation set_node_power(SetNodePowerRequest) -> Node;
         /// Sets or clears maintenance.
@@ -97,6 +107,28 @@ rpcs! {
         read list_ports(ListPortsRequest) -> ListPortsResponse;
         /// Removes a network interface.
         mutation delete_port(DeletePortRequest) -> DeletePortResponse;
+    }
+    AllocationServiceClient {
+        /// Asks for a machine that fits.
+        mutation create_allocation(CreateAllocationRequest) -> Allocation;
+        /// An allocation by id or name.
+        read get_allocation(GetAllocationRequest) -> Allocation;
+        /// A page of allocations.
+        read list_allocations(ListAllocationsRequest) -> ListAllocationsResponse;
+        /// Gives an allocation's machine back.
+        mutation delete_allocation(DeleteAllocationRequest) -> DeleteAllocationResponse;
+    }
+    TemplateServiceClient {
+        /// Makes a deploy template or a runbook.
+        mutation create_template(CreateTemplateRequest) -> Template;
+        /// A deploy template or a runbook by id or name.
+        read get_template(GetTemplateRequest) -> Template;
+        /// A page of deploy templates and runbooks.
+        read list_templates(ListTemplatesRequest) -> ListTemplatesResponse;
+        /// Replaces a deploy template or a runbook.
+        mutation update_template(UpdateTemplateRequest) -> Template;
+        /// Forgets a deploy template or a runbook.
+        mutation delete_template(DeleteTemplateRequest) -> DeleteTemplateResponse;
     }
     EventServiceClient {
         /// A page of stored events.

@@ -3,14 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::allocation::AllocationSpec;
 use crate::conductor::Registration;
 use crate::ids::{
-    ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName, PlanId, PortId,
+    AllocationId, ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName, PlanId, PortId,
+    TemplateId,
 };
 use crate::node::{
-    DeploymentSpec, FieldChange, NodeSpec, PowerState, PowerTarget, Step, StepReport,
+    DeploymentSpec, FieldChange, NodeSpec, PowerState, PowerTarget, RequestedStep, Step, StepReport,
 };
 use crate::port::{MacAddress, PortSpec};
+use crate::template::TemplateSpec;
 
 /// A request to change the state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +84,9 @@ pub enum CommandBody {
         expected_version: Option<u64>,
         /// To what.
         target: PowerTarget,
+        /// How long it may take; unset leaves it to us.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_seconds: Option<u32>,
     },
     /// Sets (`Some(reason)`) or clears maintenance.
     SetMaintenance {
@@ -102,6 +108,41 @@ pub enum CommandBody {
     DeletePort {
         /// Which.
         port: PortId,
+    },
+    /// Asks for a node that fits, or names one that is active already.
+    CreateAllocation {
+        /// Its identity.
+        allocation: AllocationId,
+        /// What the node has to have.
+        spec: Box<AllocationSpec>,
+        /// The node that gets it, if it is to be that one.
+        node: Option<NodeId>,
+    },
+    /// Gives an allocation's node back.
+    DeleteAllocation {
+        /// Which.
+        allocation: AllocationId,
+    },
+    /// Makes a deploy template or a runbook.
+    CreateTemplate {
+        /// Its identity.
+        template: TemplateId,
+        /// What the caller says of it.
+        spec: Box<TemplateSpec>,
+    },
+    /// Replaces what the caller says of a deploy template or a runbook.
+    UpdateTemplate {
+        /// Which.
+        template: TemplateId,
+        /// Only if it still has this version.
+        expected_version: Option<u64>,
+        /// What the caller says of it.
+        spec: Box<TemplateSpec>,
+    },
+    /// Forgets a deploy template or a runbook.
+    DeleteTemplate {
+        /// Which.
+        template: TemplateId,
     },
     /// A conductor starts.
     RegisterConductor {
@@ -206,6 +247,11 @@ impl CommandBody {
             Self::SetMaintenance { .. } => "set_maintenance",
             Self::CreatePort { .. } => "create_port",
             Self::DeletePort { .. } => "delete_port",
+            Self::CreateAllocation { .. } => "create_allocation",
+            Self::DeleteAllocation { .. } => "delete_allocation",
+            Self::CreateTemplate { .. } => "create_template",
+            Self::UpdateTemplate { .. } => "update_template",
+            Self::DeleteTemplate { .. } => "delete_template",
             Self::RegisterConductor { .. } => "register_conductor",
             Self::UnregisterConductor { .. } => "unregister_conductor",
             Self::ExpireConductor { .. } => "expire_conductor",
@@ -243,4 +289,15 @@ pub enum ProvisionVerb {
     Undeploy,
     /// Stop what is going on.
     Abort,
+    /// Boot a ramdisk that a person can log in to.
+    Rescue {
+        /// Of user `rescue`, as crypt(3) has it. The password itself is never stored.
+        password_hash: String,
+    },
+    /// Boot its own system again.
+    Unrescue,
+    /// Do these steps on a machine that holds a deployment, which stays.
+    Service(Vec<RequestedStep>),
+    /// Go on after a hold.
+    Unhold,
 }

@@ -175,7 +175,10 @@ pub fn touched(subject: &crate::Subject) -> Touched {
     match subject {
         crate::Subject::Node(id) => Touched::Node(*id),
         crate::Subject::Conductor(_) => Touched::Every,
-        crate::Subject::Cluster | crate::Subject::Port(_) => Touched::None,
+        crate::Subject::Cluster
+        | crate::Subject::Port(_)
+        | crate::Subject::Allocation(_)
+        | crate::Subject::Template(_) => Touched::None,
     }
 }
 

@@ -6,15 +6,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::allocation::{AllocationOutcome, AllocationSpec};
 use crate::conductor::Registration;
 use crate::ids::{
-    ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName, PortId, RestorationId,
+    AllocationId, ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName, PortId,
+    RestorationId, TemplateId,
 };
 use crate::node::{
     Deployment, Inventory, NodeSpec, Plan, PowerState, PowerTarget, ProvisionState, StepResult,
     Trigger,
 };
 use crate::port::PortSpec;
+use crate::template::TemplateSpec;
 use crate::{Invalid, Timestamp};
 
 /// Place of an event in the cluster's history: gapless, from 1. 0 is before the first.
@@ -49,6 +52,10 @@ pub enum Subject {
     Port(PortId),
     /// A conductor.
     Conductor(ConductorId),
+    /// An allocation.
+    Allocation(AllocationId),
+    /// A deploy template or a runbook.
+    Template(TemplateId),
 }
 
 impl fmt::Display for Subject {
@@ -58,6 +65,8 @@ impl fmt::Display for Subject {
             Self::Node(id) => write!(f, "node/{id}"),
             Self::Port(id) => write!(f, "port/{id}"),
             Self::Conductor(id) => write!(f, "conductor/{id}"),
+            Self::Allocation(id) => write!(f, "allocation/{id}"),
+            Self::Template(id) => write!(f, "template/{id}"),
         }
     }
 }
@@ -70,6 +79,8 @@ impl FromStr for Subject {
             None if text == "cluster" => Ok(Self::Cluster),
             Some(("node", id)) => Ok(Self::Node(id.parse()?)),
             Some(("port", id)) => Ok(Self::Port(id.parse()?)),
+            Some(("allocation", id)) => Ok(Self::Allocation(id.parse()?)),
+            Some(("template", id)) => Ok(Self::Template(id.parse()?)),
             Some(("conductor", id)) => Ok(Self::Conductor(ConductorId::try_new(id)?)),
             Some(_) | None => Err(Invalid::new("subject", text, "is not of the form KIND/ID")),
         }
@@ -276,6 +287,12 @@ pub enum Event {
         /// The request, as it stays.
         deployment: Box<Deployment>,
     },
+    /// A rescue was accepted.
+    #[serde(rename = "node.rescue_requested")]
+    RescueRequested {
+        /// Of user `rescue`, as crypt(3) has it.
+        password_hash: String,
+    },
     /// The node holds no deployment any more.
     #[serde(rename = "node.deployment_cleared")]
     DeploymentCleared {},
@@ -349,6 +366,41 @@ pub enum Event {
     /// A network interface was removed.
     #[serde(rename = "port.deleted")]
     PortDeleted {},
+    /// An allocation was asked for, and decided.
+    #[serde(rename = "allocation.created")]
+    AllocationCreated {
+        /// As the caller gave it.
+        spec: Box<AllocationSpec>,
+        /// What came of it.
+        outcome: AllocationOutcome,
+    },
+    /// An allocation is no more.
+    #[serde(rename = "allocation.deleted")]
+    AllocationDeleted {},
+    /// A deploy template or a runbook was made.
+    #[serde(rename = "template.created")]
+    TemplateCreated {
+        /// As the caller gave it.
+        spec: Box<TemplateSpec>,
+    },
+    /// A deploy template or a runbook changed.
+    #[serde(rename = "template.updated")]
+    TemplateUpdated {
+        /// The spec from now on.
+        spec: Box<TemplateSpec>,
+    },
+    /// A deploy template or a runbook is no more.
+    #[serde(rename = "template.deleted")]
+    TemplateDeleted {},
+    /// The node is an allocation's.
+    #[serde(rename = "node.allocated")]
+    NodeAllocated {
+        /// Whose.
+        allocation: AllocationId,
+    },
+    /// The node is no allocation's any more.
+    #[serde(rename = "node.returned")]
+    NodeReturned {},
     /// A conductor started.
     #[serde(rename = "conductor.registered")]
     ConductorRegistered {
@@ -388,6 +440,7 @@ impl Event {
             Self::PowerChanged { .. } => "node.power_changed",
             Self::PowerFailed { .. } => "node.power_failed",
             Self::DeploymentRequested { .. } => "node.deployment_requested",
+            Self::RescueRequested { .. } => "node.rescue_requested",
             Self::DeploymentCleared {} => "node.deployment_cleared",
             Self::PlanStarted { .. } => "node.plan_started",
             Self::PlanAborted { .. } => "node.plan_aborted",
@@ -399,6 +452,13 @@ impl Event {
             Self::InventoryRecorded { .. } => "node.inventory_recorded",
             Self::PortCreated { .. } => "port.created",
             Self::PortDeleted {} => "port.deleted",
+            Self::AllocationCreated { .. } => "allocation.created",
+            Self::AllocationDeleted {} => "allocation.deleted",
+            Self::TemplateCreated { .. } => "template.created",
+            Self::TemplateUpdated { .. } => "template.updated",
+            Self::TemplateDeleted {} => "template.deleted",
+            Self::NodeAllocated { .. } => "node.allocated",
+            Self::NodeReturned {} => "node.returned",
             Self::ConductorRegistered { .. } => "conductor.registered",
             Self::ConductorLost {} => "conductor.lost",
             Self::ConductorUnregistered {} => "conductor.unregistered",

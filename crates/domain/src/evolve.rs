@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use crate::allocation::Allocation;
 use crate::conductor::{Conductor, Registration};
 use crate::event::{Event, EventRecord, Subject};
-use crate::ids::{ConductorId, NodeId, NodeName, PortId};
+use crate::ids::{AllocationId, ConductorId, NodeId, NodeName, PortId, TemplateId};
 use crate::node::{
-    AgentBinding, Claim, Maintenance, Node, Plan, Power, PowerRequest, Provision, ProvisionState,
-    Step, StepResult, StepStatus,
+    AgentBinding, Claim, Fault, Maintenance, Node, Plan, PlanKind, Power, PowerRequest, Provision,
+    ProvisionState, Step, StepResult, StepStatus, Trigger, Verb,
 };
 use crate::port::Port;
 use crate::state::Restored;
+use crate::template::Template;
 use crate::{State, Timestamp};
 
 impl State {
@@ -31,6 +33,8 @@ impl State {
             Subject::Node(id) => self.fold_node(*id, record),
             Subject::Port(id) => self.fold_port(*id, record),
             Subject::Conductor(id) => self.fold_conductor(id, record),
+            Subject::Allocation(id) => self.fold_allocation(*id, record),
+            Subject::Template(id) => self.fold_template(*id, record),
         }
     }
 
@@ -47,6 +51,8 @@ impl State {
     fn fold_node(&mut self, id: NodeId, record: &EventRecord) {
         if matches!(record.event, Event::NodeDeleted {}) {
             self.rename(id, None);
+            self.adopt(id, None);
+            self.offer(id, None);
             self.nodes.remove(&id);
             self.deleted_nodes.insert(id, record.sequence);
             return;
@@ -55,14 +61,78 @@ impl State {
             let node = created(id, name.clone(), (**spec).clone(), record.at);
             self.nodes.insert(id, Arc::new(node));
         }
-        if let Event::NodeCreated { name, .. } | Event::NodeUpdated { name, .. } = &record.event {
+        if let Event::NodeCreated { name, spec } | Event::NodeUpdated { name, spec } = &record.event
+        {
             self.rename(id, name.as_ref());
+            self.adopt(id, spec.parent_node);
         }
         let node = self.nodes.get_mut(&id).expect("a node's first event creates it");
         let node = Arc::make_mut(node);
         node.fold(&record.event, record.at);
         node.version = record.sequence;
         node.updated_at = record.at;
+        let place = node.place_in_line();
+        self.offer(id, place);
+    }
+
+    /// Keeps the index of offered nodes true.
+    fn offer(&mut self, id: NodeId, place: Option<(String, Timestamp, NodeId)>) {
+        if self.indexes.places.get(&id) == place.as_ref() {
+            return;
+        }
+        if let Some(old) = self.indexes.places.remove(&id) {
+            self.indexes.offered.remove(&old);
+        }
+        if let Some(place) = place {
+            self.indexes.offered.insert(place.clone());
+            self.indexes.places.insert(id, place);
+        }
+    }
+
+    fn fold_template(&mut self, id: TemplateId, record: &EventRecord) {
+        let before = self.templates.remove(&id);
+        if let Some(before) = &before {
+            let name = (before.spec.kind, before.spec.name.clone());
+            self.indexes.template_by_name.remove(&name);
+        }
+        let (Event::TemplateCreated { spec } | Event::TemplateUpdated { spec }) = &record.event
+        else {
+            self.deleted_templates.insert(id, record.sequence);
+            return;
+        };
+        self.indexes.template_by_name.insert((spec.kind, spec.name.clone()), id);
+        let made = Template {
+            id,
+            version: record.sequence,
+            spec: (**spec).clone(),
+            created_at: before.map_or(record.at, |before| before.created_at),
+            updated_at: record.at,
+        };
+        self.templates.insert(id, made);
+    }
+
+    fn fold_allocation(&mut self, id: AllocationId, record: &EventRecord) {
+        if let Event::AllocationCreated { spec, outcome } = &record.event {
+            if let Some(name) = &spec.name {
+                self.indexes.allocation_by_name.insert(name.clone(), id);
+            }
+            let made = Allocation {
+                id,
+                version: record.sequence,
+                spec: (**spec).clone(),
+                outcome: outcome.clone(),
+                created_at: record.at,
+                updated_at: record.at,
+            };
+            self.allocations.insert(id, made);
+        }
+        if matches!(record.event, Event::AllocationDeleted {}) {
+            let gone = self.allocations.remove(&id);
+            if let Some(name) = gone.and_then(|gone| gone.spec.name) {
+                self.indexes.allocation_by_name.remove(&name);
+            }
+            self.deleted_allocations.insert(id, record.sequence);
+        }
     }
 
     /// Keeps the index of names true.
@@ -72,6 +142,16 @@ impl State {
         }
         if let Some(name) = name {
             self.indexes.node_by_name.insert(name.clone(), id);
+        }
+    }
+
+    /// Keeps the index of parents true.
+    fn adopt(&mut self, id: NodeId, parent: Option<NodeId>) {
+        if let Some(old) = self.nodes.get(&id).and_then(|node| node.spec.parent_node) {
+            self.indexes.nodes_by_parent.remove(&(old, id));
+        }
+        if let Some(parent) = parent {
+            self.indexes.nodes_by_parent.insert((parent, id));
         }
     }
 
@@ -143,6 +223,9 @@ fn created(id: NodeId, name: Option<NodeName>, spec: crate::node::NodeSpec, at: 
         plan: None,
         agent: None,
         inventory: None,
+        allocation: None,
+        fault: None,
+        rescue_password_hash: None,
     }
 }
 
@@ -153,52 +236,34 @@ impl Node {
                 self.name.clone_from(name);
                 self.spec = (**spec).clone();
             }
-            Event::NodeClaimed { conductor, incarnation, epoch } => {
-                self.claim = Some(Claim {
-                    conductor: conductor.clone(),
-                    incarnation: *incarnation,
-                    epoch: *epoch,
-                    at,
-                    released: false,
-                });
-            }
-            Event::NodeReleased { epoch } => {
-                if let Some(claim) = &mut self.claim {
-                    claim.epoch = *epoch;
-                    claim.released = true;
-                }
-            }
-            Event::ProvisionStateChanged { to, target, .. } => {
+            Event::NodeClaimed { .. } | Event::NodeReleased { .. } => self.fold_claim(event, at),
+            Event::ProvisionStateChanged { to, target, trigger, .. } => {
                 self.provision = Provision { state: *to, since: at, target: *target };
+                if *trigger == Trigger::Verb(Verb::Manage) {
+                    self.fault = None;
+                }
             }
             Event::MaintenanceSet { reason } => {
                 self.maintenance = Some(Maintenance { reason: reason.clone(), since: at });
             }
             Event::MaintenanceCleared {} => self.maintenance = None,
-            Event::PowerRequested { target, until } => {
-                self.power.request =
-                    Some(PowerRequest { target: *target, since: at, until: *until });
-            }
-            Event::PowerChanged { state } => {
-                self.power = Power { state: Some(*state), request: None };
-            }
-            Event::PowerFailed { message } => {
-                self.power.request = None;
-                self.last_error = Some(message.clone());
+            Event::PowerRequested { .. }
+            | Event::PowerChanged { .. }
+            | Event::PowerFailed { .. } => {
+                self.fold_power(event, at);
             }
             Event::DeploymentRequested { deployment } => {
                 self.deployment = Some((**deployment).clone());
             }
-            Event::DeploymentCleared {} => self.deployment = None,
-            Event::PlanStarted { plan } => {
-                self.plan = Some((**plan).clone());
-                self.last_error = None;
-                // The plan says what the machine does from now on.
-                self.power.request = None;
+            Event::RescueRequested { password_hash } => {
+                self.rescue_password_hash = Some(password_hash.clone());
             }
+            Event::DeploymentCleared {} => self.deployment = None,
+            Event::PlanStarted { plan } => self.fold_plan(plan),
             Event::PlanAborted { message } => {
                 self.last_error = Some(message.clone());
                 self.agent = None;
+                self.rescue_password_hash = None;
             }
             Event::StepStarted { index, attempt, until, .. } => {
                 self.fold_step_started(*index, *attempt, *until, at);
@@ -213,6 +278,8 @@ impl Node {
                 self.agent = Some(AgentBinding { token_digest: token_digest.clone(), at });
             }
             Event::AgentReset {} => self.agent = None,
+            Event::NodeAllocated { allocation } => self.allocation = Some(*allocation),
+            Event::NodeReturned {} => self.allocation = None,
             Event::InventoryRecorded { inventory } => {
                 self.inventory = Some((**inventory).clone());
             }
@@ -222,11 +289,56 @@ impl Node {
             | Event::ClusterRestored { .. }
             | Event::PortCreated { .. }
             | Event::PortDeleted {}
+            | Event::AllocationCreated { .. }
+            | Event::AllocationDeleted {}
+            | Event::TemplateCreated { .. }
+            | Event::TemplateUpdated { .. }
+            | Event::TemplateDeleted {}
             | Event::ConductorRegistered { .. }
             | Event::ConductorLost {}
             | Event::ConductorUnregistered {}
             | Event::ConductorDrainStarted {}
             | Event::ConductorDrainEnded {} => {}
+        }
+    }
+
+    fn fold_claim(&mut self, event: &Event, at: Timestamp) {
+        if let Event::NodeClaimed { conductor, incarnation, epoch } = event {
+            self.claim = Some(Claim {
+                conductor: conductor.clone(),
+                incarnation: *incarnation,
+                epoch: *epoch,
+                at,
+                released: false,
+            });
+        }
+        if let (Event::NodeReleased { epoch }, Some(claim)) = (event, &mut self.claim) {
+            claim.epoch = *epoch;
+            claim.released = true;
+        }
+    }
+
+    fn fold_plan(&mut self, plan: &Plan) {
+        self.plan = Some(plan.clone());
+        self.last_error = None;
+        self.fault = None;
+        // The plan says what the machine does from now on.
+        self.power.request = None;
+    }
+
+    fn fold_power(&mut self, event: &Event, at: Timestamp) {
+        if let Event::PowerRequested { target, until } = event {
+            self.power.request = Some(PowerRequest { target: *target, since: at, until: *until });
+        }
+        if let Event::PowerChanged { state } = event {
+            self.power = Power { state: Some(*state), request: None };
+            self.fault.take_if(|fault| matches!(fault, Fault::Power | Fault::RescueAbort));
+        }
+        if let Event::PowerFailed { message } = event {
+            self.power.request = None;
+            self.last_error = Some(message.clone());
+            let is_rescue = self.provision.state == ProvisionState::RescueFailed;
+            self.fault = Some(if is_rescue { Fault::RescueAbort } else { Fault::Power });
         }
     }
 
@@ -250,7 +362,10 @@ impl Node {
             Step::TearDown
             | Step::TearDownAgent
             | Step::TearDownCleaning
-            | Step::TearDownInspection => self.agent = None,
+            | Step::TearDownInspection
+            | Step::TearDownRescue
+            | Step::TearDownService => self.agent = None,
+            Step::Rescue => self.rescue_password_hash = None,
             Step::VerifyPower
             | Step::PrepareImage
             | Step::Deploy
@@ -264,6 +379,13 @@ impl Node {
             | Step::EraseDevicesMetadata
             | Step::EraseDevices
             | Step::PrepareInspection
+            | Step::PrepareRescue
+            | Step::PrepareService
+            | Step::PowerOn(_)
+            | Step::PowerOff(_)
+            | Step::Reboot(_)
+            | Step::Hold(_)
+            | Step::Wait(_)
             | Step::Plugin(_) => {}
         }
         match result {
@@ -289,10 +411,27 @@ impl Node {
     fn fold_step_failed(&mut self, index: usize, message: &str, at: Timestamp) {
         self.last_error = Some(message.to_owned());
         self.agent = None;
+        self.rescue_password_hash = None;
+        self.fault = self.plan.as_ref().and_then(|plan| fault_of(plan.kind));
         let Some(planned) = step_of(self.plan.as_mut(), index) else { return };
         let (attempt, started_at) = begun(&planned.status, at);
         planned.status =
             StepStatus::Failed { attempt, started_at, finished_at: at, error: message.to_owned() };
+    }
+}
+
+/// What a plan that failed leaves behind.
+const fn fault_of(kind: PlanKind) -> Option<Fault> {
+    match kind {
+        PlanKind::Clean | PlanKind::ManualClean => Some(Fault::Clean),
+        PlanKind::Service | PlanKind::AbortService => Some(Fault::Service),
+        PlanKind::Verify
+        | PlanKind::Deploy
+        | PlanKind::Undeploy
+        | PlanKind::Inspect
+        | PlanKind::Adopt
+        | PlanKind::Rescue
+        | PlanKind::Unrescue => None,
     }
 }
 

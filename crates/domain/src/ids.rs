@@ -74,6 +74,16 @@ uuid_id!(
     "port_id"
 );
 uuid_id!(
+    /// An allocation.
+    AllocationId,
+    "allocation"
+);
+uuid_id!(
+    /// A deploy template or a runbook.
+    TemplateId,
+    "template"
+);
+uuid_id!(
     /// A command. The same id has one outcome, however often it is sent.
     CommandId,
     "command_id"

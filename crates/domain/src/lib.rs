@@ -9,6 +9,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm, clippy::float_arithmetic)]
 
+pub mod allocation;
 pub mod chain;
 pub mod command;
 pub mod conductor;
@@ -28,6 +29,7 @@ pub mod rendezvous;
 pub mod ring;
 mod state;
 pub mod task;
+pub mod template;
 mod timestamp;
 pub mod turn;
 pub mod workload;

@@ -63,6 +63,30 @@ pub enum Rejection {
         /// What was asked.
         verb: String,
     },
+    /// The node is protected, which forbids the verb.
+    #[error(
+        "node {node} is protected ({reason}), which does not allow `{verb}`; unset `protected` first"
+    )]
+    Protected {
+        /// Name or id of the node.
+        node: String,
+        /// Why it is protected.
+        reason: String,
+        /// What was asked.
+        verb: String,
+    },
+    /// The node is retired, which forbids the verb.
+    #[error(
+        "node {node} is retired ({reason}), which does not allow `{verb}`; unset `retired` first"
+    )]
+    Retired {
+        /// Name or id of the node.
+        node: String,
+        /// Why it is retired.
+        reason: String,
+        /// What was asked.
+        verb: String,
+    },
     /// The node is working and cannot be asked that now.
     #[error("node {node} is busy: {work}; `{verb}` must wait for its end, or abort it first")]
     Busy {

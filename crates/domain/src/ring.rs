@@ -55,9 +55,11 @@ impl Rings {
     pub fn publisher(&self, subject: &Subject) -> Option<&ConductorId> {
         self.everyone.at(match subject {
             Subject::Node(id) => hash(id.as_uuid().as_bytes()),
-            Subject::Cluster | Subject::Port(_) | Subject::Conductor(_) => {
-                hash(subject.to_string().as_bytes())
-            }
+            Subject::Cluster
+            | Subject::Port(_)
+            | Subject::Conductor(_)
+            | Subject::Allocation(_)
+            | Subject::Template(_) => hash(subject.to_string().as_bytes()),
         })
     }
 }

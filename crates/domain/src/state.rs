@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use crate::allocation::Allocation;
 use crate::conductor::Conductor;
 use crate::decide::decide;
 use crate::event::{Event, EventHash, EventRecord, Revision, SealedEvent, Subject};
-use crate::ids::{ClusterId, CommandId, ConductorId, NodeId, NodeName, PortId, RestorationId};
-use crate::node::Node;
+use crate::ids::{
+    AllocationId, ClusterId, CommandId, ConductorId, NodeId, NodeName, PortId, RestorationId,
+    TemplateId,
+};
+use crate::node::{Node, Trait};
 use crate::outcome::{Accepted, Outcome, Outcomes};
 use crate::port::{MacAddress, Port};
 use crate::ring::Rings;
+use crate::template::{Template, TemplateKind};
 use crate::{Command, Timestamp};
 
 /// The newest event's place and hash.
@@ -50,6 +56,14 @@ pub struct State {
     pub(crate) ports: OrdMap<PortId, Port>,
     pub(crate) deleted_ports: OrdMap<PortId, u64>,
     pub(crate) conductors: OrdMap<ConductorId, Conductor>,
+    #[serde(skip_serializing_if = "OrdMap::is_empty")]
+    pub(crate) allocations: OrdMap<AllocationId, Allocation>,
+    #[serde(skip_serializing_if = "OrdMap::is_empty")]
+    pub(crate) deleted_allocations: OrdMap<AllocationId, u64>,
+    #[serde(skip_serializing_if = "OrdMap::is_empty")]
+    pub(crate) templates: OrdMap<TemplateId, Template>,
+    #[serde(skip_serializing_if = "OrdMap::is_empty")]
+    pub(crate) deleted_templates: OrdMap<TemplateId, u64>,
     pub(crate) outcomes: Outcomes,
     #[serde(skip)]
     pub(crate) indexes: Indexes,
@@ -61,6 +75,14 @@ pub(crate) struct Indexes {
     pub(crate) node_by_name: OrdMap<NodeName, NodeId>,
     pub(crate) port_by_address: OrdMap<MacAddress, PortId>,
     pub(crate) ports_by_node: OrdSet<(NodeId, PortId)>,
+    /// Parent and child.
+    pub(crate) nodes_by_parent: OrdSet<(NodeId, NodeId)>,
+    pub(crate) allocation_by_name: OrdMap<NodeName, AllocationId>,
+    pub(crate) template_by_name: OrdMap<(TemplateKind, Trait), TemplateId>,
+    /// Nodes that allocations may have: by resource class, who has been offered longest first.
+    pub(crate) offered: OrdSet<(String, Timestamp, NodeId)>,
+    /// Where each of them stands in that.
+    pub(crate) places: OrdMap<NodeId, (String, Timestamp, NodeId)>,
     pub(crate) rings: Arc<Rings>,
 }
 
@@ -78,6 +100,14 @@ struct Stored {
     ports: BTreeMap<PortId, Port>,
     deleted_ports: BTreeMap<PortId, u64>,
     conductors: BTreeMap<ConductorId, Conductor>,
+    #[serde(default)]
+    allocations: BTreeMap<AllocationId, Allocation>,
+    #[serde(default)]
+    deleted_allocations: BTreeMap<AllocationId, u64>,
+    #[serde(default)]
+    templates: BTreeMap<TemplateId, Template>,
+    #[serde(default)]
+    deleted_templates: BTreeMap<TemplateId, u64>,
     outcomes: Outcomes,
 }
 
@@ -94,6 +124,10 @@ impl From<Stored> for State {
             ports: stored.ports.into_iter().collect(),
             deleted_ports: stored.deleted_ports.into_iter().collect(),
             conductors: stored.conductors.into_iter().collect(),
+            allocations: stored.allocations.into_iter().collect(),
+            deleted_allocations: stored.deleted_allocations.into_iter().collect(),
+            templates: stored.templates.into_iter().collect(),
+            deleted_templates: stored.deleted_templates.into_iter().collect(),
             outcomes: stored.outcomes,
             indexes: Indexes::default(),
         };
@@ -103,6 +137,27 @@ impl From<Stored> for State {
             state.ports.values().map(|port| (port.spec.address, port.id)).collect();
         state.indexes.ports_by_node =
             state.ports.values().map(|port| (port.spec.node, port.id)).collect();
+        state.indexes.nodes_by_parent = state
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.spec.parent_node?, node.id)))
+            .collect();
+        state.indexes.allocation_by_name = state
+            .allocations
+            .values()
+            .filter_map(|allocation| Some((allocation.spec.name.clone()?, allocation.id)))
+            .collect();
+        state.indexes.template_by_name = state
+            .templates
+            .values()
+            .map(|template| ((template.spec.kind, template.spec.name.clone()), template.id))
+            .collect();
+        state.indexes.places = state
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.id, node.place_in_line()?)))
+            .collect();
+        state.indexes.offered = state.indexes.places.values().cloned().collect();
         state.rebuild_rings();
         state
     }
@@ -210,6 +265,18 @@ impl State {
                 .map(|port| port.version)
                 .or_else(|| self.deleted_ports.get(id).copied())
                 .unwrap_or_default(),
+            Subject::Template(id) => self
+                .templates
+                .get(id)
+                .map(|template| template.version)
+                .or_else(|| self.deleted_templates.get(id).copied())
+                .unwrap_or_default(),
+            Subject::Allocation(id) => self
+                .allocations
+                .get(id)
+                .map(|allocation| allocation.version)
+                .or_else(|| self.deleted_allocations.get(id).copied())
+                .unwrap_or_default(),
             Subject::Conductor(id) => {
                 self.conductors.get(id).map_or(0, |conductor| conductor.version)
             }
@@ -274,10 +341,68 @@ impl State {
         self.nodes.range((start, Unbounded)).map(|(_, node)| node.as_ref())
     }
 
+    /// The nodes that are parts of a node, by id.
+    pub fn children_of(&self, parent: NodeId) -> impl Iterator<Item = &Node> {
+        let first = (parent, NodeId::new(Uuid::nil()));
+        let last = (parent, NodeId::new(Uuid::max()));
+        self.indexes.nodes_by_parent.range(first..=last).filter_map(|(_, child)| self.node(*child))
+    }
+
     /// How many nodes there are.
     #[must_use]
     pub fn node_count(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// The nodes of a resource class that allocations may have, who has been offered longest first.
+    pub fn offered<'a>(&'a self, resource_class: &'a str) -> impl Iterator<Item = &'a Node> {
+        let first = (resource_class.to_owned(), Timestamp::default(), NodeId::new(Uuid::nil()));
+        let places = self.indexes.offered.range(first..);
+        places
+            .take_while(move |(class, ..)| class == resource_class)
+            .filter_map(|(.., id)| self.node(*id))
+    }
+
+    /// A deploy template or a runbook by id.
+    #[must_use]
+    pub fn template(&self, id: TemplateId) -> Option<&Template> {
+        self.templates.get(&id)
+    }
+
+    /// The list of steps of that kind and name.
+    #[must_use]
+    pub fn template_by_name(&self, kind: TemplateKind, name: &Trait) -> Option<&Template> {
+        let id = self.indexes.template_by_name.get(&(kind, name.clone()))?;
+        self.template(*id)
+    }
+
+    /// Deploy templates and runbooks with an id after `after`, by id.
+    pub fn templates_after(&self, after: Option<TemplateId>) -> impl Iterator<Item = &Template> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, Excluded);
+        self.templates.range((start, Unbounded)).map(|(_, template)| template)
+    }
+
+    /// An allocation by id.
+    #[must_use]
+    pub fn allocation(&self, id: AllocationId) -> Option<&Allocation> {
+        self.allocations.get(&id)
+    }
+
+    /// An allocation by name.
+    #[must_use]
+    pub fn allocation_by_name(&self, name: &NodeName) -> Option<&Allocation> {
+        self.indexes.allocation_by_name.get(name).and_then(|id| self.allocation(*id))
+    }
+
+    /// Allocations with an id after `after`, by id.
+    pub fn allocations_after(
+        &self,
+        after: Option<AllocationId>,
+    ) -> impl Iterator<Item = &Allocation> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, Excluded);
+        self.allocations.range((start, Unbounded)).map(|(_, allocation)| allocation)
     }
 
     /// A port by id.
@@ -294,8 +419,8 @@ impl State {
 
     /// The ports of a node, by id.
     pub fn ports_of(&self, node: NodeId) -> impl Iterator<Item = &Port> {
-        let first = (node, PortId::new(uuid::Uuid::nil()));
-        let last = (node, PortId::new(uuid::Uuid::max()));
+        let first = (node, PortId::new(Uuid::nil()));
+        let last = (node, PortId::new(Uuid::max()));
         self.indexes.ports_by_node.range(first..=last).filter_map(|(_, port)| self.ports.get(port))
     }
 
@@ -335,9 +460,13 @@ impl State {
     pub fn subjects(&self) -> impl Iterator<Item = Subject> {
         let nodes = self.nodes.keys().chain(self.deleted_nodes.keys());
         let ports = self.ports.keys().chain(self.deleted_ports.keys());
+        let allocations = self.allocations.keys().chain(self.deleted_allocations.keys());
+        let templates = self.templates.keys().chain(self.deleted_templates.keys());
         std::iter::once(Subject::Cluster)
             .chain(nodes.copied().map(Subject::Node))
             .chain(ports.copied().map(Subject::Port))
+            .chain(allocations.copied().map(Subject::Allocation))
+            .chain(templates.copied().map(Subject::Template))
             .chain(self.conductors.keys().cloned().map(Subject::Conductor))
     }
 

@@ -118,12 +118,18 @@ impl Turns {
         )
     }
 
-    /// Verifying and tearing down take seconds and no image: they need no turn.
+    /// Verifying and tearing down take seconds and no image, and a person waits for a rescue or a service: they need no turn.
     const fn line(&mut self, kind: PlanKind) -> Option<&mut Line> {
         match kind {
             PlanKind::Deploy => Some(&mut self.deploys),
             PlanKind::Clean | PlanKind::ManualClean | PlanKind::Inspect => Some(&mut self.cleans),
-            PlanKind::Verify | PlanKind::Undeploy | PlanKind::Adopt => None,
+            PlanKind::Verify
+            | PlanKind::Undeploy
+            | PlanKind::Adopt
+            | PlanKind::Rescue
+            | PlanKind::Unrescue
+            | PlanKind::Service
+            | PlanKind::AbortService => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::State;
 use crate::effects::{Effect, effect};
 use crate::ids::{ConductorId, Incarnation, NodeId, PlanId};
-use crate::node::{Node, StepStatus};
+use crate::node::{Node, Step, StepStatus};
 use crate::turn::{AtOnce, Place, Turns, Wish};
 
 /// Tells two runs of work apart, also for the same effect.
@@ -131,6 +131,10 @@ fn wish<'a>(node: Option<&'a Node>, wanted: Option<&Effect>) -> Option<Wish<'a>>
         Effect::Claim | Effect::Release { .. } => return None,
     }
     let (plan, index, planned) = node.current_step()?;
+    // Others need not wait for the person that it waits for.
+    if matches!(planned.step, Step::Hold(_)) && planned.status != StepStatus::Pending {
+        return None;
+    }
     let is_begun = index > 0 || planned.status != StepStatus::Pending;
     Some(Wish { plan: plan.id, kind: plan.kind, owner: &node.spec.owner, is_begun })
 }

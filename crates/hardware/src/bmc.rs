@@ -59,4 +59,12 @@ pub trait Bmc: Debug + Send + Sync {
 
     /// Switches it off, at once: what runs on it ends in the middle of whatever it does.
     fn power_off<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>>;
+
+    /// Asks what runs on it to shut down, as a short press of its button does, and waits a while until it is off. An operating
+    /// system that takes longer, or does not listen, is an error that is worth another attempt.
+    fn shut_down<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>>;
+
+    /// Sends a non-maskable interrupt to a machine that is on. The one operation that does something each time.
+    fn inject_nmi<'a>(&'a self, entitled: Entitled<'a>)
+    -> BoxFuture<'a, Result<(), HardwareError>>;
 }

@@ -51,6 +51,7 @@ pub fn spec_to_proto(spec: &DeploymentSpec) -> v1::DeploymentSpec {
         boot_iso: spec.boot_iso.clone().unwrap_or_default(),
         kernel: String::new(),
         ramdisk: String::new(),
+        traits: Vec::new(),
     }
 }
 

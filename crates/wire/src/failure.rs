@@ -52,6 +52,10 @@ error_codes! {
     VersionConflict = "VERSION_CONFLICT", Aborted;
     /// Maintenance does not allow the verb.
     InMaintenance = "IN_MAINTENANCE", FailedPrecondition;
+    /// The node is protected.
+    NodeProtected = "NODE_PROTECTED", FailedPrecondition;
+    /// The node is retired.
+    NodeRetired = "NODE_RETIRED", FailedPrecondition;
     /// The node is working.
     NodeBusy = "NODE_BUSY", FailedPrecondition;
     /// The command id was used for something else.
@@ -284,6 +288,8 @@ fn rejection_code(rejection: &Rejection) -> ErrorCode {
         Rejection::IllegalTransition { .. } => ErrorCode::IllegalTransition,
         Rejection::VersionConflict { .. } => ErrorCode::VersionConflict,
         Rejection::InMaintenance { .. } => ErrorCode::InMaintenance,
+        Rejection::Protected { .. } => ErrorCode::NodeProtected,
+        Rejection::Retired { .. } => ErrorCode::NodeRetired,
         Rejection::Busy { .. } => ErrorCode::NodeBusy,
         Rejection::CommandIdReused { .. } => ErrorCode::CommandIdReused,
         Rejection::NoConductor { .. } => ErrorCode::NoConductorForDriver,
@@ -323,7 +329,9 @@ fn rejection_metadata(rejection: &Rejection) -> Vec<(&'static str, String)> {
             ("expected", expected.to_string()),
             ("current", current.to_string()),
         ],
-        Rejection::InMaintenance { node, reason, verb } => {
+        Rejection::InMaintenance { node, reason, verb }
+        | Rejection::Protected { node, reason, verb }
+        | Rejection::Retired { node, reason, verb } => {
             vec![("node", node.clone()), ("maintenance", reason.clone()), ("verb", verb.clone())]
         }
         Rejection::Busy { node, work, verb } => {
@@ -391,6 +399,8 @@ mod tests {
             },
             Rejection::VersionConflict { node: node(), expected: 3, current: 5 },
             Rejection::InMaintenance { node: node(), reason: "fan".into(), verb: "deploy".into() },
+            Rejection::Protected { node: node(), reason: "db".into(), verb: "undeploy".into() },
+            Rejection::Retired { node: node(), reason: "old".into(), verb: "provide".into() },
             Rejection::Busy { node: node(), work: "deploying".into(), verb: "power on".into() },
             Rejection::CommandIdReused { command_id: CommandId::new(Uuid::nil()) },
             Rejection::NoConductor { group: String::new(), driver: "ilo".into(), known: vec![] },

@@ -3,6 +3,7 @@
 //! Each module owns one family of messages. What comes from outside becomes a domain value or an `Invalid` that names
 //! the field as the caller wrote it; what goes out has its secrets masked.
 
+pub mod allocation;
 pub mod conductor;
 pub mod deployment;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod port;
 pub mod quantity;
 pub mod spec;
 pub mod step;
+pub mod template;
 mod text;
 pub mod time;
 pub mod words;

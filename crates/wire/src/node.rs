@@ -39,6 +39,14 @@ fn spec_to_proto(spec: &NodeSpec) -> v1::NodeSpec {
         description: spec.description.clone(),
         owner: spec.owner.clone(),
         extra: Some(json::to_proto(&spec.extra)),
+        lessee: spec.lessee.clone(),
+        shard: spec.shard.clone(),
+        parent_node: spec.parent_node.map(|parent| parent.to_string()).unwrap_or_default(),
+        traits: spec.traits.iter().map(ToString::to_string).collect(),
+        protected: spec.protected.is_some(),
+        protected_reason: spec.protected.clone().unwrap_or_default(),
+        retired: spec.retired.is_some(),
+        retired_reason: spec.retired.clone().unwrap_or_default(),
     }
 }
 
@@ -73,6 +81,8 @@ fn status_to_proto(state: &State, node: &Node) -> v1::NodeStatus {
         progress: None,
         conductor: state.owner(node).map(ToString::to_string).unwrap_or_default(),
         deploy_interface: node.spec.deploy_interface().as_str().to_owned(),
+        allocation_id: node.allocation.map(|it| it.to_string()).unwrap_or_default(),
+        fault: node.fault.map_or_else(String::new, |fault| fault.as_str().to_owned()),
     }
 }
 
@@ -101,10 +111,17 @@ pub fn power_target_from_proto(target: i32) -> Result<PowerTarget, Invalid> {
         Ok(v1::PowerTarget::On) => Ok(PowerTarget::On),
         Ok(v1::PowerTarget::Off) => Ok(PowerTarget::Off),
         Ok(v1::PowerTarget::Reboot) => Ok(PowerTarget::Reboot),
+        Ok(v1::PowerTarget::SoftOff) => Ok(PowerTarget::SoftOff),
+        Ok(v1::PowerTarget::SoftReboot) => Ok(PowerTarget::SoftReboot),
+        Ok(v1::PowerTarget::Nmi) => Ok(PowerTarget::Nmi),
         Ok(v1::PowerTarget::Unspecified) => {
-            Err(Invalid::new("target", "", "is required: on, off or reboot"))
+            let reason = "is required: on, off, reboot, soft off, soft reboot or nmi";
+            Err(Invalid::new("target", "", reason))
         }
-        Err(_) => Err(Invalid::new("target", &target.to_string(), "is not on, off or reboot")),
+        Err(_) => {
+            let reason = "is not on, off, reboot, soft off, soft reboot or nmi";
+            Err(Invalid::new("target", &target.to_string(), reason))
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Plans of steps.
 
 use bessemer_domain::Invalid;
-use bessemer_domain::node::{Plan, PlannedStep, Step, StepStatus, check_clean_steps};
+use bessemer_domain::node::{
+    Plan, PlannedStep, RequestedStep, Step, StepStatus, check_clean_steps,
+};
 use bessemer_proto::v1;
 
 use crate::{step, time};
@@ -29,10 +31,19 @@ pub fn clean_steps_from_proto(request: &v1::CleanNodeRequest) -> Result<Vec<Step
     }
     let own = request.clean_steps.iter().map(|name| Step::clean_step(name));
     let mut steps = own.collect::<Result<Vec<_>, _>>()?;
-    let plugin_steps = step::requested_from_proto("plugin_steps", &request.plugin_steps)?;
+    let plugin_steps = step::ordered_from_proto("plugin_steps", &request.plugin_steps)?;
     check_clean_steps("plugin_steps", &plugin_steps)?;
-    steps.extend(plugin_steps.into_iter().map(|step| Step::Plugin(Box::new(step))));
+    steps.extend(plugin_steps.into_iter().map(Step::asked_for));
     Ok(steps)
+}
+
+/// The steps of a runbook that a cleaning is to do.
+#[must_use]
+pub fn clean_steps_of_runbook(steps: Vec<RequestedStep>) -> Vec<Step> {
+    let own = |step: RequestedStep| {
+        Step::clean_step(&step.step).unwrap_or_else(|_| Step::asked_for(step))
+    };
+    steps.into_iter().map(own).collect()
 }
 
 fn step_to_proto(planned: &PlannedStep) -> v1::Step {

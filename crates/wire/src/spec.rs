@@ -1,8 +1,10 @@
 //! The caller's part of a node: at creation whole, afterwards by the fields of a mask.
 
+use std::collections::BTreeSet;
+
 use bessemer_domain::Invalid;
-use bessemer_domain::ids::NodeName;
-use bessemer_domain::node::{DeployInterface, FieldChange, JsonMap, NodeSpec};
+use bessemer_domain::ids::{NodeId, NodeName};
+use bessemer_domain::node::{DeployInterface, FieldChange, JsonMap, NodeSpec, Trait};
 use bessemer_proto::v1;
 use prost_types::Struct;
 use serde_json::Value;
@@ -26,6 +28,14 @@ const SPEC_FIELDS: &[&str] = &[
     "description",
     "owner",
     "extra",
+    "lessee",
+    "shard",
+    "parent_node",
+    "traits",
+    "protected",
+    "retired",
+    "protected_reason",
+    "retired_reason",
 ];
 
 /// The name, or none when it is empty.
@@ -56,6 +66,12 @@ pub fn from_proto(spec: Option<&v1::NodeSpec>) -> Result<NodeSpec, Invalid> {
         description: description(spec)?,
         owner: short("spec.owner", &spec.owner)?,
         extra: json::from_proto("spec.extra", spec.extra.as_ref())?,
+        lessee: short("spec.lessee", &spec.lessee)?,
+        shard: short("spec.shard", &spec.shard)?,
+        parent_node: parent_node(spec)?,
+        traits: traits(spec)?,
+        protected: spec.protected.then(|| protected_reason(spec)).transpose()?,
+        retired: spec.retired.then(|| retired_reason(spec)).transpose()?,
     })
 }
 
@@ -90,6 +106,10 @@ pub fn changes_from_proto(
             (_, None) => return Err(unknown(path)),
         }
     }
+    // A reason belongs to a mark, which must be there first.
+    changes.sort_by_key(|change| {
+        matches!(change, FieldChange::ProtectedReason(_) | FieldChange::RetiredReason(_))
+    });
     Ok(changes)
 }
 
@@ -109,7 +129,8 @@ pub fn depends_on_current(update: &v1::UpdateNodeRequest) -> bool {
 fn unknown(path: &str) -> Invalid {
     let reason = format!(
         "is not a field that can be updated; there are: name, spec, spec.FIELD with FIELD one of {}, \
-         and spec.driver_info.KEY, spec.instance_info.KEY, spec.properties.KEY, spec.extra.KEY",
+         and spec.driver_info.KEY, spec.instance_info.KEY, spec.properties.KEY, spec.extra.KEY, \
+         spec.traits.TRAIT",
         SPEC_FIELDS.join(", ")
     );
     Invalid::new("update_mask", path, reason)
@@ -143,6 +164,14 @@ fn field_changes(
         "description" => FieldChange::Description(description(spec)?),
         "owner" => FieldChange::Owner(short("spec.owner", &spec.owner)?),
         "extra" => FieldChange::Extra(json::from_proto("spec.extra", spec.extra.as_ref())?),
+        "lessee" => FieldChange::Lessee(short("spec.lessee", &spec.lessee)?),
+        "shard" => FieldChange::Shard(short("spec.shard", &spec.shard)?),
+        "parent_node" => FieldChange::ParentNode(parent_node(spec)?),
+        "traits" => FieldChange::Traits(traits(spec)?),
+        "protected" => FieldChange::Protected(spec.protected),
+        "protected_reason" => FieldChange::ProtectedReason(protected_reason(spec)?),
+        "retired" => FieldChange::Retired(spec.retired),
+        "retired_reason" => FieldChange::RetiredReason(retired_reason(spec)?),
         _ => key_change(path, field, spec, current)?,
     };
     Ok(vec![change])
@@ -182,6 +211,10 @@ fn key_change(
         "extra" => {
             let value = value(spec.extra.as_ref())?;
             FieldChange::ExtraKey(key, value)
+        }
+        "traits" => {
+            let is_set = spec.traits.contains(&key);
+            FieldChange::Trait(trait_named(&key)?, is_set)
         }
         _ => return Err(unknown(path)),
     })
@@ -234,6 +267,37 @@ fn deploy_interface(spec: &v1::NodeSpec) -> Result<Option<DeployInterface>, Inva
         "" => Ok(None),
         name => name.parse().map(Some).map_err(|invalid: Invalid| invalid.under("spec")),
     }
+}
+
+fn parent_node(spec: &v1::NodeSpec) -> Result<Option<NodeId>, Invalid> {
+    match spec.parent_node.as_str() {
+        "" => Ok(None),
+        id => id.parse().map(Some).map_err(|invalid: Invalid| Invalid {
+            field: "spec.parent_node".to_owned(),
+            ..invalid
+        }),
+    }
+}
+
+/// How many there may be is the domain's to judge.
+fn traits(spec: &v1::NodeSpec) -> Result<BTreeSet<Trait>, Invalid> {
+    traits_from_proto(&spec.traits)
+}
+
+pub(crate) fn traits_from_proto(names: &[String]) -> Result<BTreeSet<Trait>, Invalid> {
+    names.iter().map(|name| trait_named(name)).collect()
+}
+
+fn trait_named(name: &str) -> Result<Trait, Invalid> {
+    name.parse().map_err(|invalid: Invalid| invalid.under("spec"))
+}
+
+fn protected_reason(spec: &v1::NodeSpec) -> Result<String, Invalid> {
+    bounded("spec.protected_reason", &spec.protected_reason, DESCRIPTION_CHARACTERS_MAX)
+}
+
+fn retired_reason(spec: &v1::NodeSpec) -> Result<String, Invalid> {
+    bounded("spec.retired_reason", &spec.retired_reason, DESCRIPTION_CHARACTERS_MAX)
 }
 
 fn description(spec: &v1::NodeSpec) -> Result<String, Invalid> {

@@ -2,7 +2,7 @@
 
 use bessemer_domain::Invalid;
 use bessemer_domain::node::{
-    Argument, ArgumentType, OfferedStep, REQUESTED_STEPS_MAX, RequestedStep,
+    Argument, ArgumentType, OfferedStep, REQUESTED_STEPS_MAX, RequestedStep, UniversalStep,
 };
 use bessemer_proto::v1;
 
@@ -26,6 +26,36 @@ pub(crate) fn requested_from_proto(
     field: &str,
     steps: &[v1::RequestedStep],
 ) -> Result<Vec<RequestedStep>, Invalid> {
+    converted(field, steps, |_| {
+        let reason = "is required: higher comes first, 0 leaves a step out";
+        Err(Invalid::new("priority", "", reason))
+    })
+}
+
+/// The same for a list in which a step without a priority comes where it stands.
+pub(crate) fn ordered_from_proto(
+    field: &str,
+    steps: &[v1::RequestedStep],
+) -> Result<Vec<RequestedStep>, Invalid> {
+    let below = |place: usize| u32::try_from(place).map_or(1, |place| 98_u32.saturating_sub(place));
+    converted(field, steps, |place| Ok(below(place)))
+}
+
+/// The steps that a service is asked for. Whether they are any, and where they may be, is the domain's to judge.
+///
+/// # Errors
+/// [`Invalid`] with the field's path from the request.
+pub fn service_steps_from_proto(
+    request: &v1::ServiceNodeRequest,
+) -> Result<Vec<RequestedStep>, Invalid> {
+    ordered_from_proto("service_steps", &request.service_steps)
+}
+
+fn converted(
+    field: &str,
+    steps: &[v1::RequestedStep],
+    priority_at: impl Fn(usize) -> Result<u32, Invalid>,
+) -> Result<Vec<RequestedStep>, Invalid> {
     let count = steps.len();
     if count > REQUESTED_STEPS_MAX {
         let reason = format!("are more than {REQUESTED_STEPS_MAX}");
@@ -35,19 +65,23 @@ pub(crate) fn requested_from_proto(
         .iter()
         .enumerate()
         .map(|(place, step)| {
-            one_from_proto(step).map_err(|it| it.under(&format!("{field}[{place}]")))
+            one_from_proto(step, || priority_at(place))
+                .map_err(|it| it.under(&format!("{field}[{place}]")))
         })
         .collect()
 }
 
-fn one_from_proto(step: &v1::RequestedStep) -> Result<RequestedStep, Invalid> {
-    if !["", INTERFACE].contains(&step.interface.as_str()) {
+fn one_from_proto(
+    step: &v1::RequestedStep,
+    priority: impl FnOnce() -> Result<u32, Invalid>,
+) -> Result<RequestedStep, Invalid> {
+    // Universal steps belong to none.
+    let is_universal = UniversalStep::named(&step.step).is_some() && step.interface == "power";
+    if !is_universal && !["", INTERFACE].contains(&step.interface.as_str()) {
         let reason = "is not `deploy`, the only interface whose steps can be asked for";
         return Err(Invalid::new("interface", &step.interface, reason));
     }
-    let priority = step.priority.ok_or_else(|| {
-        Invalid::new("priority", "", "is required: higher comes first, 0 leaves a step out")
-    })?;
+    let priority = step.priority.map_or_else(priority, Ok)?;
     Ok(RequestedStep {
         step: step.step.clone(),
         args: json::from_proto("args", step.args.as_ref())?,

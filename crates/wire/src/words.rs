@@ -45,6 +45,7 @@ pub fn describe(kind: &str, data: &Value) -> String {
                 }
             }
         }
+        "node.rescue_requested" => "rescue asked for".to_owned(),
         "node.deployment_cleared" => "holds no deployment any more".to_owned(),
         "node.plan_started" => {
             let kind = data.pointer("/plan/kind").and_then(Value::as_str).unwrap_or("?");
@@ -76,10 +77,27 @@ pub fn describe(kind: &str, data: &Value) -> String {
         }
         "conductor.lost" => "conductor was lost: its lease ran out".to_owned(),
         "conductor.unregistered" => "conductor went away".to_owned(),
+        _ if kind.starts_with("allocation.") || kind.starts_with("template.") => {
+            of_request(kind, data)
+        }
+        "node.allocated" => format!("given to allocation {}", text("allocation")),
+        "node.returned" => "given back by its allocation".to_owned(),
         _ => match data {
             Value::Null => kind.to_owned(),
             data => data.to_string(),
         },
+    }
+}
+
+/// What happened to an allocation, a deploy template or a runbook.
+fn of_request(kind: &str, data: &Value) -> String {
+    let text = |path| data.pointer(path).and_then(Value::as_str).unwrap_or("?");
+    match (kind, text("/outcome/state")) {
+        ("allocation.created", "active") => format!("allocated node {}", text("/outcome/data")),
+        ("allocation.created", _) => format!("not allocated: {}", text("/outcome/data")),
+        ("template.created", _) => format!("{} {} made", text("/spec/kind"), text("/spec/name")),
+        ("template.updated", _) => format!("{} {} changed", text("/spec/kind"), text("/spec/name")),
+        _ => "is no more".to_owned(),
     }
 }
 
@@ -164,6 +182,16 @@ mod tests {
                 "verify begins: 1 step",
             ),
             ("port.deleted", json!({}), "port removed"),
+            (
+                "allocation.created",
+                json!({"outcome": {"state": "error", "data": "no node fits"}}),
+                "not allocated: no node fits",
+            ),
+            (
+                "template.created",
+                json!({"spec": {"kind": "runbook", "name": "CUSTOM_A"}}),
+                "runbook CUSTOM_A made",
+            ),
         ];
         for (kind, data, text) in cases {
             assert_eq!(describe(kind, &data), text);

@@ -37,6 +37,14 @@ pub struct Config {
         value_name = "DIR"
     )]
     pub steps_dir: PathBuf,
+    /// What lets a person log in for a rescue; called with the file that holds the password's hash.
+    #[arg(
+        long,
+        env = "BESSEMER_AGENT_RESCUE_PROGRAM",
+        default_value = "/etc/bessemer/rescue",
+        value_name = "PATH"
+    )]
+    pub rescue_program: PathBuf,
     /// Where to append logs, as lines of text. Default: standard error, as JSON if that is no terminal.
     #[arg(long, env = "BESSEMER_AGENT_LOG_FILE", value_name = "PATH")]
     pub log_file: Option<PathBuf>,

@@ -18,6 +18,7 @@ mod memory;
 mod overwrite;
 mod partition;
 mod plugin;
+mod rescue;
 mod root_device;
 mod session;
 mod task;

@@ -22,6 +22,7 @@ pub(crate) struct Machine {
     given_system_uuid: Option<String>,
     given_disks: Vec<PathBuf>,
     state_dir: PathBuf,
+    rescue_program: PathBuf,
     plugins: Plugins,
 }
 
@@ -32,6 +33,7 @@ impl Machine {
             given_system_uuid: config.system_uuid.clone(),
             given_disks: config.disks.clone(),
             state_dir: config.state_dir.clone(),
+            rescue_program: config.rescue_program.clone(),
             plugins: Plugins::default(),
         }
     }
@@ -44,6 +46,11 @@ impl Machine {
     /// What is kept until the machine is switched off.
     pub(crate) fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// What lets a person log in.
+    pub(crate) fn rescue_program(&self) -> &Path {
+        &self.rescue_program
     }
 
     pub(crate) const fn plugins(&self) -> &Plugins {

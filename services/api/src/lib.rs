@@ -3,6 +3,7 @@
 //! A request becomes a command, the command an outcome, and the answer is read from the state that holds it. What the
 //! ledger need not know, heartbeats and progress, is kept here in memory. Knows nothing of hardware or images.
 
+mod allocation;
 mod api;
 mod caller;
 mod cluster;
@@ -23,7 +24,9 @@ mod port;
 mod progress;
 mod reference;
 mod rest;
+mod rescue;
 mod service;
+mod template;
 mod wait;
 
 pub use bessemer_ledger::{MemberId, backup};

@@ -10,13 +10,14 @@ use bessemer_domain::port::MacAddress;
 use bessemer_domain::{CommandBody, Invalid, State, Subject};
 use bessemer_proto::v1;
 use bessemer_proto::v1::node_service_server::NodeService;
-use bessemer_wire::{Failure, deployment, node, plan, spec};
+use bessemer_wire::{Failure, deployment, node, plan, spec, step};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::api::{Api, Freshness};
 use crate::caller::{Caller, identify};
 use crate::reference::{NodeReference, new_id};
+use crate::{rescue, template};
 
 /// Most ports of a new node; a machine with more interfaces gets the rest one by one.
 const PORTS_MAX: usize = 64;
@@ -119,8 +120,17 @@ impl NodeService for Api {
         let (caller, request) = identify("clean_node", request).map_err(Failure::from)?;
         let expected_version = version(request.version);
         let node = self
-            .mutate(caller, &request.node, Freshness::Any, |_, node| {
-                let verb = ProvisionVerb::Clean(plan::clean_steps_from_proto(&request)?);
+            .mutate(caller, &request.node, by_runbook(&request.runbook), |state, node| {
+                let steps = if request.runbook.is_empty() {
+                    plan::clean_steps_from_proto(&request)?
+                } else {
+                    let has_steps =
+                        !(request.clean_steps.is_empty() && request.plugin_steps.is_empty());
+                    let steps =
+                        template::steps_of_runbook(state, node, &request.runbook, has_steps)?;
+                    plan::clean_steps_of_runbook(steps)
+                };
+                let verb = ProvisionVerb::Clean(steps);
                 Ok(CommandBody::Provision { node, expected_version, verb })
             })
             .await?;
@@ -166,6 +176,55 @@ impl NodeService for Api {
         Ok(self.verb("abort_node", request, ProvisionVerb::Abort).await?)
     }
 
+    async fn rescue_node(
+        &self,
+        request: Request<v1::RescueNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let mut request = request;
+        // Taken out first: what a repeat is told by is kept, and must tell nothing of the password.
+        let password = std::mem::take(&mut request.get_mut().rescue_password);
+        let (caller, request) = identify("rescue_node", request).map_err(Failure::from)?;
+        let password_hash = rescue::hash(password).await?;
+        let verb = ProvisionVerb::Rescue { password_hash };
+        Ok(self.start(caller, &request.node, request.version, verb).await?)
+    }
+
+    async fn unrescue_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("unrescue_node", request, ProvisionVerb::Unrescue).await?)
+    }
+
+    async fn service_node(
+        &self,
+        request: Request<v1::ServiceNodeRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        let (caller, request) = identify("service_node", request).map_err(Failure::from)?;
+        let expected_version = version(request.version);
+        let freshness = by_runbook(&request.runbook);
+        let node = self
+            .mutate(caller, &request.node, freshness, |state, node| {
+                let steps = if request.runbook.is_empty() {
+                    step::service_steps_from_proto(&request)?
+                } else {
+                    let has_steps = !request.service_steps.is_empty();
+                    template::steps_of_runbook(state, node, &request.runbook, has_steps)?
+                };
+                let verb = ProvisionVerb::Service(steps);
+                Ok(CommandBody::Provision { node, expected_version, verb })
+            })
+            .await?;
+        Ok(Response::new(self.committed_node(node)?))
+    }
+
+    async fn unhold_node(
+        &self,
+        request: Request<v1::NodeVerbRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Ok(self.verb("unhold_node", request, ProvisionVerb::Unhold).await?)
+    }
+
     async fn set_node_power(
         &self,
         request: Request<v1::SetNodePowerRequest>,
@@ -175,7 +234,8 @@ impl NodeService for Api {
         let node = self
             .mutate(caller, &request.node, Freshness::Any, |_, node| {
                 let target = node::power_target_from_proto(request.target)?;
-                Ok(CommandBody::SetPower { node, expected_version, target })
+                let limit_seconds = Some(request.limit_seconds).filter(|limit| *limit != 0);
+                Ok(CommandBody::SetPower { node, expected_version, target, limit_seconds })
             })
             .await?;
         Ok(Response::new(self.committed_node(node)?))
@@ -195,6 +255,11 @@ impl NodeService for Api {
             .await?;
         Ok(Response::new(self.committed_node(node)?))
     }
+}
+
+/// A runbook is read as it is now.
+const fn by_runbook(runbook: &str) -> Freshness {
+    if runbook.is_empty() { Freshness::Any } else { Freshness::Latest }
 }
 
 fn required(spec: Option<Box<DeploymentSpec>>) -> Result<Box<DeploymentSpec>, Failure> {
@@ -218,7 +283,7 @@ impl Api {
         // A repeat is told of the node that the first attempt made.
         Ok(match accepted.subject {
             Some(Subject::Node(first)) => first,
-            Some(Subject::Cluster | Subject::Port(_) | Subject::Conductor(_)) | None => node,
+            Some(_) | None => node,
         })
     }
 
@@ -229,9 +294,19 @@ impl Api {
         verb: ProvisionVerb,
     ) -> Result<Response<v1::Node>, Failure> {
         let (caller, request) = identify(operation, request)?;
-        let expected_version = version(request.version);
+        self.start(caller, &request.node, request.version, verb).await
+    }
+
+    async fn start(
+        &self,
+        caller: Caller,
+        node: &str,
+        expected: u64,
+        verb: ProvisionVerb,
+    ) -> Result<Response<v1::Node>, Failure> {
+        let expected_version = version(expected);
         let node = self
-            .mutate(caller, &request.node, Freshness::Any, |_, node| {
+            .mutate(caller, node, Freshness::Any, |_, node| {
                 Ok(CommandBody::Provision { node, expected_version, verb })
             })
             .await?;
@@ -249,12 +324,12 @@ impl Api {
         let node = self
             .mutate(caller, &request.node, Freshness::Any, |state, node| {
                 let default = state.node(node).map(|node| node.spec.deploy_interface());
-                let spec = request
-                    .deployment
-                    .as_ref()
-                    .map(|spec| deployment::spec_from_proto(spec, default.unwrap_or_default()))
-                    .transpose()?;
-                let verb = verb(spec.map(Box::new))?;
+                let spec = request.deployment.as_ref().map(|given| {
+                    let mut spec = deployment::spec_from_proto(given, default.unwrap_or_default())?;
+                    template::add_template_steps(state, node, &given.traits, &mut spec)?;
+                    Ok::<_, Invalid>(Box::new(spec))
+                });
+                let verb = verb(spec.transpose()?)?;
                 Ok(CommandBody::Provision { node, expected_version, verb })
             })
             .await?;
@@ -281,9 +356,7 @@ impl Api {
             if let Some(first) = state.first_outcome(caller.command_id, caller.fingerprint) {
                 let node = match first?.subject {
                     Some(Subject::Node(node)) => node,
-                    Some(Subject::Cluster | Subject::Port(_) | Subject::Conductor(_)) | None => {
-                        reference.id(state)?
-                    }
+                    Some(_) | None => reference.id(state)?,
                 };
                 return Ok((node, None));
             }

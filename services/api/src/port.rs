@@ -70,7 +70,7 @@ impl Api {
         let accepted = self.propose(caller, CommandBody::CreatePort { port: new, spec }).await?;
         Ok(match accepted.subject {
             Some(Subject::Port(first)) => first,
-            Some(Subject::Cluster | Subject::Node(_) | Subject::Conductor(_)) | None => new,
+            Some(_) | None => new,
         })
     }
 

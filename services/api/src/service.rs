@@ -9,12 +9,14 @@ use bessemer_domain::lease::Leases;
 use bessemer_ledger::{Ledger, OpenError, RaftServiceServer};
 use bessemer_proto::FILE_DESCRIPTOR_SET;
 use bessemer_proto::v1::agent_lookup_service_server::AgentLookupServiceServer;
+use bessemer_proto::v1::allocation_service_server::AllocationServiceServer;
 use bessemer_proto::v1::cluster_service_server::ClusterServiceServer;
 use bessemer_proto::v1::conductor_service_server::ConductorServiceServer;
 use bessemer_proto::v1::event_service_server::EventServiceServer;
 use bessemer_proto::v1::image_service_server::ImageServiceServer;
 use bessemer_proto::v1::node_service_server::NodeServiceServer;
 use bessemer_proto::v1::port_service_server::PortServiceServer;
+use bessemer_proto::v1::template_service_server::TemplateServiceServer;
 use bessemer_runtime::monitor;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -262,6 +264,8 @@ fn router(api: Arc<Api>, raft: RaftServiceServer) -> Router {
         .add_service(reflection)
         .add_service(serve!(NodeServiceServer))
         .add_service(serve!(PortServiceServer))
+        .add_service(serve!(AllocationServiceServer))
+        .add_service(serve!(TemplateServiceServer))
         .add_service(serve!(EventServiceServer))
         .add_service(serve!(ClusterServiceServer))
         .add_service(serve!(ImageServiceServer))

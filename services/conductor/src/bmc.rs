@@ -53,4 +53,14 @@ impl<'a> Bmc<'a> {
         let entitled = || self.context.entitled(self.node, self.epoch).boxed();
         self.machine.power_off(&entitled).await
     }
+
+    pub(crate) async fn shut_down(&self) -> Result<(), HardwareError> {
+        let entitled = || self.context.entitled(self.node, self.epoch).boxed();
+        self.machine.shut_down(&entitled).await
+    }
+
+    pub(crate) async fn inject_nmi(&self) -> Result<(), HardwareError> {
+        let entitled = || self.context.entitled(self.node, self.epoch).boxed();
+        self.machine.inject_nmi(&entitled).await
+    }
 }

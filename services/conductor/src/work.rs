@@ -15,6 +15,7 @@ use bessemer_domain::node::{PowerState, PowerTarget, Step};
 use bessemer_domain::task::task_id;
 use bessemer_domain::turn::Place;
 use bessemer_domain::workload::{RunId, UnwantedTask, Workload};
+use bessemer_hardware::HardwareError;
 use bessemer_proto::v1::{Progress, Turn};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -209,10 +210,11 @@ async fn set_power(
     let result = loop {
         match change_power(context, node, epoch, target).await {
             Ok(state) => break Ok(state),
-            Err(error) if Timestamp::from(SystemTime::now()) >= until => {
-                break Err(format!("power {target} was given up: {error}"));
+            Err(error) if !error.is_retryable() || Timestamp::from(SystemTime::now()) >= until => {
+                break Err(format!("power {target} was given up: {}", chain(&error)));
             }
             Err(error) => {
+                let error = chain(&error);
                 tracing::warn!(node.id = %node, error, "power not changed; trying again");
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
@@ -230,14 +232,24 @@ async fn change_power(
     node: NodeId,
     epoch: u64,
     target: PowerTarget,
-) -> Result<PowerState, String> {
-    let bmc = context.bmc(node, epoch).map_err(|error| chain(&error))?;
-    if matches!(target, PowerTarget::Off | PowerTarget::Reboot) {
-        context.sessions.end(node);
-        bmc.power_off().await.map_err(|error| chain(&error))?;
+) -> Result<PowerState, HardwareError> {
+    let bmc = context.bmc(node, epoch)?;
+    match target {
+        PowerTarget::On => {}
+        PowerTarget::Off | PowerTarget::Reboot => {
+            context.sessions.end(node);
+            bmc.power_off().await?;
+        }
+        PowerTarget::SoftOff | PowerTarget::SoftReboot => {
+            bmc.shut_down().await?;
+        }
+        PowerTarget::Nmi => bmc.inject_nmi().await?,
     }
-    if matches!(target, PowerTarget::On | PowerTarget::Reboot) {
-        bmc.power_on().await.map_err(|error| chain(&error))?;
+    match target {
+        PowerTarget::On | PowerTarget::Reboot | PowerTarget::SoftReboot => {
+            bmc.power_on().await?;
+        }
+        PowerTarget::Off | PowerTarget::SoftOff | PowerTarget::Nmi => {}
     }
     Ok(target.state())
 }

@@ -141,7 +141,16 @@ impl World {
             At::Active if self.exec.chance(25) => {
                 ProvisionVerb::Rebuild(self.exec.chance(50).then(|| self.any_deployment()))
             }
+            At::Active if self.exec.chance(20) => rescue(),
+            At::Active if self.exec.chance(20) => ProvisionVerb::Service(self.any_steps()),
             At::Active if self.exec.chance(30) => ProvisionVerb::Undeploy,
+            At::Rescue | At::RescueFailed if self.exec.chance(20) => rescue(),
+            At::Rescue | At::RescueFailed | At::UnrescueFailed => ProvisionVerb::Unrescue,
+            At::ServiceFailed if self.exec.chance(30) => ProvisionVerb::Service(self.any_steps()),
+            At::ServiceFailed => ProvisionVerb::Abort,
+            At::DeployHold | At::CleanHold | At::ServiceHold if self.exec.chance(40) => {
+                ProvisionVerb::Unhold
+            }
             At::WaitCallBack if self.exec.chance(3) => ProvisionVerb::Undeploy,
             At::Active => return None,
             At::Verifying
@@ -152,7 +161,15 @@ impl World {
             | At::CleanWait
             | At::Deploying
             | At::WaitCallBack
-            | At::Deleting => {
+            | At::Deleting
+            | At::DeployHold
+            | At::CleanHold
+            | At::Rescuing
+            | At::RescueWait
+            | At::Unrescuing
+            | At::Servicing
+            | At::ServiceWait
+            | At::ServiceHold => {
                 return self.exec.chance(4).then(|| provision(node.id, ProvisionVerb::Abort));
             }
         };
@@ -160,8 +177,16 @@ impl World {
     }
 
     fn any_power(&self, node: NodeId) -> CommandBody {
-        let target = [PowerTarget::On, PowerTarget::Off, PowerTarget::Reboot][self.exec.below(3)];
-        CommandBody::SetPower { node, expected_version: None, target }
+        let targets =
+            [PowerTarget::On, PowerTarget::Off, PowerTarget::Reboot, PowerTarget::SoftReboot];
+        let target = targets[self.exec.below(4)];
+        CommandBody::SetPower { node, expected_version: None, target, limit_seconds: None }
+    }
+
+    /// What a service is asked for.
+    fn any_steps(&self) -> Vec<RequestedStep> {
+        let steps = ["flash_nic", "reboot", "power_off", "hold"];
+        vec![requested(steps[self.exec.below(4)], 50), requested("reboot", 40)]
     }
 
     fn any_image(&self) -> Option<Image> {
@@ -171,12 +196,8 @@ impl World {
     fn any_deployment(&self) -> Box<DeploymentSpec> {
         let mut spec = deployment(self.any_image());
         if self.exec.chance(PLUGIN_STEP_PERCENT) {
-            spec.deploy_steps = vec![RequestedStep {
-                step: "flash_nic".to_owned(),
-                args: Default::default(),
-                priority: [45, 65, 90][self.exec.below(3)],
-                limit_seconds: None,
-            }];
+            let step = ["flash_nic", "flash_nic", "reboot", "hold"][self.exec.below(4)];
+            spec.deploy_steps = vec![requested(step, [45, 65, 90][self.exec.below(3)])];
         }
         Box::new(spec)
     }
@@ -211,7 +232,15 @@ impl World {
                 | At::CleanWait
                 | At::Deploying
                 | At::WaitCallBack
-                | At::Deleting => None,
+                | At::Deleting
+                | At::Rescuing
+                | At::RescueWait
+                | At::Unrescuing
+                | At::Servicing
+                | At::ServiceWait => None,
+                At::Rescue | At::RescueFailed | At::UnrescueFailed => Some(ProvisionVerb::Unrescue),
+                At::ServiceFailed => Some(ProvisionVerb::Abort),
+                At::DeployHold | At::CleanHold | At::ServiceHold => Some(ProvisionVerb::Unhold),
             };
             let deploys =
                 matches!(verb, Some(ProvisionVerb::Deploy(_) | ProvisionVerb::Rebuild(_)));
@@ -239,6 +268,15 @@ impl World {
             }
         }
     }
+}
+
+fn rescue() -> ProvisionVerb {
+    ProvisionVerb::Rescue { password_hash: "$6$salt$hash".to_owned() }
+}
+
+fn requested(step: &str, priority: u32) -> RequestedStep {
+    let step = step.to_owned();
+    RequestedStep { step, args: Default::default(), priority, limit_seconds: None }
 }
 
 fn provision(node: NodeId, verb: ProvisionVerb) -> CommandBody {

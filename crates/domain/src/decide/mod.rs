@@ -1,12 +1,15 @@
 //! From a command to events, or to a rejection. One file for each subject of commands; this one only dispatches.
 
 mod agent;
+mod allocation;
 mod conductor;
 mod node;
 mod port;
 mod power;
 mod provision;
+mod rules;
 mod step;
+mod template;
 
 use crate::event::{Event, Subject};
 use crate::ids::NodeId;
@@ -41,14 +44,24 @@ pub(crate) fn decide(state: &State, command: &Command) -> Decision {
         Body::Provision { node, expected_version, verb } => {
             provision::decide(state, command, versioned(state, *node, *expected_version)?, verb)
         }
-        Body::SetPower { node, expected_version, target } => {
-            power::request(state, versioned(state, *node, *expected_version)?, *target)
+        Body::SetPower { node, expected_version, target, limit_seconds } => {
+            let node = versioned(state, *node, *expected_version)?;
+            power::request(state, node, *target, *limit_seconds)
         }
         Body::ReportPower { node, epoch, result } => {
             Ok(power::report(claimed(state, *node, *epoch)?, result))
         }
         Body::CreatePort { port, spec } => port::create(state, *port, spec),
         Body::DeletePort { port } => port::delete(state, *port),
+        Body::CreateAllocation { allocation, spec, node } => {
+            allocation::create(state, *allocation, spec, *node)
+        }
+        Body::DeleteAllocation { allocation } => allocation::delete(state, *allocation),
+        Body::CreateTemplate { template, spec } => template::create(state, *template, spec),
+        Body::UpdateTemplate { template, expected_version, spec } => {
+            template::update(state, *template, *expected_version, spec)
+        }
+        Body::DeleteTemplate { template } => template::delete(state, *template),
         Body::RegisterConductor { conductor, registration } => {
             Ok(conductor::register(state, conductor, registration))
         }

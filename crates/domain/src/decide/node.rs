@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, port};
+use super::{Decision, port, rules};
 use crate::event::{Event, Subject};
 use crate::ids::{NodeId, NodeName, PortId};
 use crate::node::{FieldChange, Node, NodeSpec, ProvisionState};
@@ -24,6 +24,7 @@ pub(super) fn create(
     }
     check_name(state, id, name)?;
     check_spec(state, spec)?;
+    rules::check_new(state, id, spec)?;
 
     let mut events = vec![(
         Subject::Node(id),
@@ -60,6 +61,7 @@ pub(super) fn update(state: &State, node: &Node, changes: &[FieldChange]) -> Dec
     }
     check_name(state, node.id, name.as_ref())?;
     check_spec(state, &spec)?;
+    rules::check(state, node, &spec)?;
     let moves = spec.driver != node.spec.driver
         || spec.conductor_group != node.spec.conductor_group
         || spec.driver_info != node.spec.driver_info;
@@ -76,15 +78,24 @@ pub(super) fn update(state: &State, node: &Node, changes: &[FieldChange]) -> Dec
 /// Ironic's rule: a node that rests without a deployment can go; any resting one in maintenance.
 pub(super) fn delete(state: &State, node: &Node) -> Decision {
     use ProvisionState::{
-        Active, AdoptFailed, Adopting, Available, CleanFailed, CleanWait, Cleaning, Deleting,
-        DeployFailed, Deploying, Enroll, Error, InspectFailed, InspectWait, Inspecting, Manageable,
-        Verifying, WaitCallBack,
+        Active, AdoptFailed, Adopting, Available, CleanFailed, CleanHold, CleanWait, Cleaning,
+        Deleting, DeployFailed, DeployHold, Deploying, Enroll, Error, InspectFailed, InspectWait,
+        Inspecting, Manageable, Rescue, RescueFailed, RescueWait, Rescuing, ServiceFailed,
+        ServiceHold, ServiceWait, Servicing, UnrescueFailed, Unrescuing, Verifying, WaitCallBack,
     };
+    refuse_protected(node, "delete")?;
+    if let Some(child) = state.children_of(node.id).next() {
+        let reason = format!("is the parent_node of {}; change that first", child.label());
+        return Err(Invalid::new("node", &node.label(), reason).into());
+    }
     let allowed = match node.provision.state {
         Enroll | Manageable | Available | CleanFailed | InspectFailed | AdoptFailed => true,
-        DeployFailed | Active | Error => node.maintenance.is_some(),
-        Verifying | Cleaning | CleanWait | Inspecting | InspectWait | Adopting | Deploying
-        | WaitCallBack | Deleting => false,
+        DeployFailed | Active | Error | Rescue | RescueFailed | UnrescueFailed | ServiceFailed => {
+            node.maintenance.is_some()
+        }
+        Verifying | Cleaning | CleanWait | CleanHold | Inspecting | InspectWait | Adopting
+        | Deploying | WaitCallBack | DeployHold | Deleting | Rescuing | RescueWait | Unrescuing
+        | Servicing | ServiceWait | ServiceHold => false,
     };
     if !allowed {
         return Err(Rejection::IllegalTransition {
@@ -94,12 +105,17 @@ pub(super) fn delete(state: &State, node: &Node) -> Decision {
             allowed: node.provision.state.verbs(),
         });
     }
+    if let Some(allocation) = node.allocation.filter(|_| node.maintenance.is_none()) {
+        let reason = format!("has allocation {allocation}; delete that, or set maintenance, first");
+        return Err(Invalid::new("node", &node.label(), reason).into());
+    }
     let mut events: Vec<_> = state
         .ports_of(node.id)
         .map(|port| (Subject::Port(port.id), Event::PortDeleted {}))
         .collect();
     // First, so that the outcome speaks of the node.
     events.insert(0, (Subject::Node(node.id), Event::NodeDeleted {}));
+    events.extend(node.allocation.map(|id| (Subject::Allocation(id), Event::AllocationDeleted {})));
     Ok(events)
 }
 
@@ -111,6 +127,18 @@ pub(super) fn maintenance(node: &Node, reason: Option<&str>) -> Vec<(Subject, Ev
         None => Event::MaintenanceCleared {},
     };
     vec![(Subject::Node(node.id), event)]
+}
+
+/// What a node that must stay as it is cannot be asked.
+pub(super) fn refuse_protected(node: &Node, verb: &str) -> Result<(), Rejection> {
+    match &node.spec.protected {
+        Some(reason) => Err(Rejection::Protected {
+            node: node.label(),
+            reason: reason.clone(),
+            verb: verb.to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn check_name(state: &State, id: NodeId, name: Option<&NodeName>) -> Result<(), Rejection> {

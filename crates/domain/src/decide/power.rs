@@ -1,12 +1,22 @@
 //! Power changes.
 
+use std::time::Duration;
+
 use super::Decision;
 use crate::event::{Event, Subject};
 use crate::node::POWER_CHANGE_LIMIT;
 use crate::node::{Node, PowerState, PowerTarget};
-use crate::{Rejection, State};
+use crate::{Invalid, Rejection, State};
 
-pub(super) fn request(state: &State, node: &Node, target: PowerTarget) -> Decision {
+/// Longest limit of a power change that may be asked for: a day.
+const LIMIT_SECONDS_MAX: u32 = 24 * 60 * 60;
+
+pub(super) fn request(
+    state: &State,
+    node: &Node,
+    target: PowerTarget,
+    limit_seconds: Option<u32>,
+) -> Decision {
     if let Some((plan, _, step)) = node.current_step() {
         return Err(Rejection::Busy {
             node: node.label(),
@@ -14,7 +24,17 @@ pub(super) fn request(state: &State, node: &Node, target: PowerTarget) -> Decisi
             verb: format!("power {target}"),
         });
     }
-    let until = state.now() + POWER_CHANGE_LIMIT;
+    let limit = match limit_seconds {
+        None => POWER_CHANGE_LIMIT,
+        Some(seconds) if (1..=LIMIT_SECONDS_MAX).contains(&seconds) => {
+            Duration::from_secs(seconds.into())
+        }
+        Some(seconds) => {
+            let reason = format!("is not between 1 and {LIMIT_SECONDS_MAX}");
+            return Err(Invalid::new("limit_seconds", &seconds.to_string(), reason).into());
+        }
+    };
+    let until = state.now() + limit;
     Ok(vec![(Subject::Node(node.id), Event::PowerRequested { target, until })])
 }
 

@@ -1,11 +1,12 @@
 //! The provision verbs.
 
 use super::Decision;
+use super::node::refuse_protected;
 use crate::command::ProvisionVerb;
 use crate::event::{Event, Subject};
 use crate::node::{
-    Deployment, DeploymentSpec, Node, POWER_CHANGE_LIMIT, Plan, PowerTarget, ProvisionState, Step,
-    Trigger, Verb, check_clean_steps,
+    DeployInterface, Deployment, DeploymentSpec, Node, POWER_CHANGE_LIMIT, Plan, PowerTarget,
+    ProvisionState, Step, Trigger, Verb, check_clean_steps, check_service_steps,
 };
 use crate::{Command, Invalid, Rejection, State};
 
@@ -47,36 +48,77 @@ pub(super) fn decide(
             refuse_in_maintenance(node, name)?;
             clean(command, node, to, steps)?
         }
-        ProvisionVerb::Provide => provide(command, node, to),
+        ProvisionVerb::Provide => provide(command, node, to)?,
         ProvisionVerb::Deploy(spec) => deploy(state, command, node, name, spec)?,
-        ProvisionVerb::Rebuild(spec) => {
-            let held = node.deployment.as_ref().map(|deployment| &deployment.spec);
-            let Some(spec) = spec.as_deref().or(held) else {
-                return Err(Invalid::new(
-                    "deployment",
-                    "",
-                    format!("is required: node {} holds none to repeat", node.label()),
-                )
-                .into());
-            };
-            deploy(state, command, node, name, spec)?
-        }
+        ProvisionVerb::Rebuild(spec) => rebuild(state, command, node, spec.as_deref())?,
         ProvisionVerb::Undeploy => {
-            let mut events = aborted(node, name);
-            events.extend([change(node, name, to), started(Plan::undeploy(command.id))]);
+            refuse_protected(node, name.as_str())?;
+            replaced(node, name, to, Plan::undeploy(command.id, interface_of(node)))
+        }
+        ProvisionVerb::Rescue { password_hash } => {
+            refuse_in_maintenance(node, name)?;
+            let password_hash = password_hash.clone();
+            let mut events = vec![Event::RescueRequested { password_hash }];
+            events.extend(replaced(node, name, to, Plan::rescue(command.id)));
             events
         }
-        ProvisionVerb::Abort => {
-            let mut events = aborted(node, name);
-            events.push(change(node, name, to));
-            // What runs on the machine must not go on without its plan.
-            if node.current_step().is_some_and(|(plan, ..)| plan.occupies_machine()) {
-                events.push(power_off(state));
-            }
-            events
+        ProvisionVerb::Unrescue => {
+            refuse_in_maintenance(node, name)?;
+            replaced(node, name, to, Plan::unrescue(command.id, interface_of(node)))
         }
+        ProvisionVerb::Service(steps) => {
+            refuse_in_maintenance(node, name)?;
+            check_service_steps("service_steps", steps)?;
+            replaced(node, name, to, Plan::service(command.id, steps, interface_of(node)))
+        }
+        ProvisionVerb::Unhold => super::step::unheld(command, node)?,
+        ProvisionVerb::Abort => abort(state, command, node, to)?,
     };
     Ok(events.into_iter().map(|event| (Subject::Node(node.id), event)).collect())
+}
+
+/// A plan in the place of the one in progress, if there is one.
+fn replaced(node: &Node, verb: Verb, to: ProvisionState, plan: Plan) -> Vec<Event> {
+    let mut events = aborted(node, verb);
+    events.extend([change(node, verb, to), started(plan)]);
+    events
+}
+
+fn rebuild(
+    state: &State,
+    command: &Command,
+    node: &Node,
+    spec: Option<&DeploymentSpec>,
+) -> Result<Vec<Event>, Rejection> {
+    refuse_protected(node, Verb::Rebuild.as_str())?;
+    let held = node.deployment.as_ref().map(|deployment| &deployment.spec);
+    let Some(spec) = spec.or(held) else {
+        let reason = format!("is required: node {} holds none to repeat", node.label());
+        return Err(Invalid::new("deployment", "", reason).into());
+    };
+    deploy(state, command, node, Verb::Rebuild, spec)
+}
+
+/// Ends the work in progress. Where that is over and its machine is not back in its own system, it is booted into that.
+fn abort(
+    state: &State,
+    command: &Command,
+    node: &Node,
+    to: ProvisionState,
+) -> Result<Vec<Event>, Rejection> {
+    let verb = Verb::Abort;
+    if to.is_transient() {
+        refuse_in_maintenance(node, verb)?;
+        let plan = Plan::abort_service(command.id, interface_of(node));
+        return Ok(replaced(node, verb, to, plan));
+    }
+    let mut events = aborted(node, verb);
+    events.push(change(node, verb, to));
+    // What runs on the machine must not go on without its plan.
+    if node.current_step().is_some_and(|(plan, ..)| plan.occupies_machine()) {
+        events.push(power_off(state));
+    }
+    Ok(events)
 }
 
 const fn verb_of(verb: &ProvisionVerb) -> Verb {
@@ -90,13 +132,24 @@ const fn verb_of(verb: &ProvisionVerb) -> Verb {
         ProvisionVerb::Rebuild(_) => Verb::Rebuild,
         ProvisionVerb::Undeploy => Verb::Undeploy,
         ProvisionVerb::Abort => Verb::Abort,
+        ProvisionVerb::Rescue { .. } => Verb::Rescue,
+        ProvisionVerb::Unrescue => Verb::Unrescue,
+        ProvisionVerb::Service(_) => Verb::Service,
+        ProvisionVerb::Unhold => Verb::Unhold,
     }
 }
 
-fn provide(command: &Command, node: &Node, to: ProvisionState) -> Vec<Event> {
+fn provide(command: &Command, node: &Node, to: ProvisionState) -> Result<Vec<Event>, Rejection> {
+    if let Some(reason) = &node.spec.retired {
+        return Err(Rejection::Retired {
+            node: node.label(),
+            reason: reason.clone(),
+            verb: Verb::Provide.to_string(),
+        });
+    }
     let into = change(node, Verb::Provide, to);
-    if node.spec.automated_clean == Some(false) {
-        return vec![
+    if !is_cleaned(node) {
+        return Ok(vec![
             into,
             Event::ProvisionStateChanged {
                 from: to,
@@ -104,9 +157,21 @@ fn provide(command: &Command, node: &Node, to: ProvisionState) -> Vec<Event> {
                 trigger: Trigger::Done,
                 target: None,
             },
-        ];
+        ]);
     }
-    vec![into, started(Plan::clean(command.id))]
+    Ok(vec![into, started(Plan::clean(command.id))])
+}
+
+/// Whether a node is cleaned on its way to `available`. What `noop` leaves to others is left to them.
+pub(super) fn is_cleaned(node: &Node) -> bool {
+    node.spec.automated_clean != Some(false)
+        && node.spec.deploy_interface() != DeployInterface::Noop
+}
+
+/// How what the node holds got onto it.
+fn interface_of(node: &Node) -> DeployInterface {
+    let held = node.deployment.as_ref().map(|deployment| deployment.spec.deploy_interface);
+    held.unwrap_or_else(|| node.spec.deploy_interface())
 }
 
 /// Cleaning of the operator's choice: it leads back to where it began.
@@ -120,7 +185,7 @@ fn clean(
         return Err(Invalid::new("clean_steps", "", "is required: at least one step").into());
     }
     let plan = Plan::clean_manually(command.id, steps);
-    let plugin_steps: Vec<_> = plan.plugin_steps().cloned().collect();
+    let plugin_steps: Vec<_> = steps.iter().filter_map(|it| it.asked().cloned()).collect();
     check_clean_steps("plugin_steps", &plugin_steps)?;
     let change = Event::ProvisionStateChanged {
         from: node.provision.state,
@@ -142,7 +207,7 @@ fn deploy(
     Ok(vec![
         requested(state, command, node, spec)?,
         change(node, verb, ProvisionState::Deploying),
-        started(Plan::deploy(command.id, spec)),
+        started(Plan::deploy(command.id, &spec.detected())),
     ])
 }
 
@@ -164,16 +229,12 @@ fn requested(
     node: &Node,
     spec: &DeploymentSpec,
 ) -> Result<Event, Rejection> {
+    let spec = spec.detected();
     spec.check()
         .and_then(|()| spec.deploy_interface.check_supported_by(&node.spec.driver))
         .map_err(|invalid| invalid.under("deployment"))?;
-    let deployment = Deployment {
-        id: command.id,
-        spec: spec.clone(),
-        requested_at: state.now(),
-        image: None,
-        write: None,
-    };
+    let deployment =
+        Deployment { id: command.id, spec, requested_at: state.now(), image: None, write: None };
     Ok(Event::DeploymentRequested { deployment: Box::new(deployment) })
 }
 

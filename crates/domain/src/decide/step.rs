@@ -1,12 +1,13 @@
 //! How plans advance: what conductors report of steps.
 
 use super::Decision;
-use super::provision::power_off;
+use super::allocation::released;
+use super::provision::{is_cleaned, power_off};
 use crate::event::{Event, Subject};
 use crate::ids::PlanId;
 use crate::node::{
     JsonMap, Node, NodeSpec, Plan, PlanKind, PlannedStep, ProvisionState, ResolvedImage, Step,
-    StepReport, StepResult, StepStatus, Trigger,
+    StepReport, StepResult, StepStatus, Trigger, Verb,
 };
 use crate::{Command, Rejection, State};
 
@@ -31,7 +32,22 @@ pub(super) fn report(
         },
         StepReport::Failed { reason, message } => place.failed(state, reason, message),
     };
-    Ok(events.into_iter().map(|event| (Subject::Node(node.id), event)).collect())
+    let is_given_back = events.iter().any(|event| matches!(event, Event::DeploymentCleared {}));
+    let mut all: Vec<_> = events.into_iter().map(|it| (Subject::Node(node.id), it)).collect();
+    if is_given_back {
+        all.extend(released(node));
+    }
+    Ok(all)
+}
+
+/// A person ends a hold: the step is done, and the plan goes on.
+pub(super) fn unheld(command: &Command, node: &Node) -> Result<Vec<Event>, Rejection> {
+    let held = node.current_step().filter(|(.., planned)| matches!(planned.step, Step::Hold(_)));
+    let Some((plan, index, step)) = held else {
+        let plan = node.plan.as_ref().map_or(command.id, |plan| plan.id);
+        return Err(Rejection::StepNotInProgress { plan, index: 0 });
+    };
+    Ok(Place { node, plan, index, step }.completed(command, &StepResult::Done))
 }
 
 /// The step that a report is about.
@@ -56,6 +72,9 @@ impl Place<'_> {
         if step.waits_for_agent() {
             events.extend(self.moved(Trigger::Wait));
         }
+        if matches!(step, Step::Hold(_)) {
+            events.extend(self.moved(Trigger::Hold));
+        }
         events
     }
 
@@ -71,7 +90,9 @@ impl Place<'_> {
             step: self.step.step.to_string(),
             result: Box::new(recorded(result)),
         });
-        let resumed = self.moved(Trigger::Resume);
+        let is_held = matches!(self.step.step, Step::Hold(_));
+        let trigger = if is_held { Trigger::Verb(Verb::Unhold) } else { Trigger::Resume };
+        let resumed = self.moved(trigger);
         let state = match &resumed {
             Some(Event::ProvisionStateChanged { to, .. }) => *to,
             Some(_) | None => self.node.provision.state,
@@ -90,20 +111,31 @@ impl Place<'_> {
             | PlanKind::Deploy
             | PlanKind::Clean
             | PlanKind::Inspect
-            | PlanKind::Adopt => moved(state, Trigger::Done).into_iter().collect(),
+            | PlanKind::Adopt
+            | PlanKind::Rescue
+            | PlanKind::Unrescue
+            | PlanKind::Service
+            | PlanKind::AbortService => self.done(state),
             PlanKind::ManualClean => moved(state, Trigger::Manage).into_iter().collect(),
             PlanKind::Undeploy => {
                 let mut events = vec![Event::DeploymentCleared {}];
                 events.extend(instance_info_cleared(self.node));
                 events.extend(moved(state, Trigger::Clean));
-                if self.node.spec.automated_clean == Some(false) {
-                    events.extend(moved(ProvisionState::Cleaning, Trigger::Done));
+                if !is_cleaned(self.node) {
+                    events.extend(self.done(ProvisionState::Cleaning));
                 } else {
                     events.push(Event::PlanStarted { plan: Box::new(Plan::clean(command.id)) });
                 }
                 events
             }
         }
+    }
+
+    /// A node that is retired is not offered after its cleaning.
+    fn done(&self, state: ProvisionState) -> Vec<Event> {
+        let is_kept = state == ProvisionState::Cleaning && self.node.spec.retired.is_some();
+        let trigger = if is_kept { Trigger::Manage } else { Trigger::Done };
+        moved(state, trigger).into_iter().collect()
     }
 
     fn failed(&self, state: &State, reason: &str, message: &str) -> Vec<Event> {

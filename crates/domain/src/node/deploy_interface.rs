@@ -20,14 +20,26 @@ pub enum DeployInterface {
     Ramdisk,
     /// A playbook of the operator's reaches the machine, on which the agent runs, by SSH.
     Ansible,
+    /// Nothing is done: somebody else looks after what runs on the machine.
+    Noop,
+    /// What the request asks for says which: one of the others, in the deployment.
+    Autodetect,
 }
 
 impl DeployInterface {
     /// All there are.
-    const ALL: &'static [Self] = &[Self::Direct, Self::CustomAgent, Self::Ramdisk, Self::Ansible];
+    const ALL: &'static [Self] = &[
+        Self::Direct,
+        Self::CustomAgent,
+        Self::Ramdisk,
+        Self::Ansible,
+        Self::Noop,
+        Self::Autodetect,
+    ];
 
     /// Those that need nothing of the hardware but power and a boot device.
-    const BY_AGENT: &'static [Self] = &[Self::Direct, Self::CustomAgent, Self::Ansible];
+    const BY_AGENT: &'static [Self] =
+        &[Self::Direct, Self::CustomAgent, Self::Ansible, Self::Noop, Self::Autodetect];
 
     /// Its name.
     #[must_use]
@@ -37,6 +49,17 @@ impl DeployInterface {
             Self::CustomAgent => "custom-agent",
             Self::Ramdisk => "ramdisk",
             Self::Ansible => "ansible",
+            Self::Noop => "noop",
+            Self::Autodetect => "autodetect",
+        }
+    }
+
+    /// Whether an agent runs on the machine during a deployment.
+    #[must_use]
+    pub const fn runs_agent(self) -> bool {
+        match self {
+            Self::Direct | Self::CustomAgent | Self::Ansible => true,
+            Self::Ramdisk | Self::Noop | Self::Autodetect => false,
         }
     }
 

@@ -12,11 +12,12 @@ mod request;
 mod requested_step;
 mod spec;
 mod step;
+mod traits;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::ids::{ConductorId, Incarnation, NodeId, NodeName, PlanId};
+use crate::ids::{AllocationId, ConductorId, Incarnation, NodeId, NodeName, PlanId};
 
 pub use deploy_interface::DeployInterface;
 pub use deployment::{
@@ -31,11 +32,14 @@ pub use plan::{ErasedDevice, Plan, PlanKind, PlannedStep, StepReport, StepResult
 pub(crate) use power::POWER_CHANGE_LIMIT;
 pub use power::{Power, PowerRequest, PowerState, PowerTarget};
 pub use provision_state::{ProvisionState, TRANSITIONS, Transition, Trigger, Verb};
+pub(crate) use requested_step::check_template_steps;
 pub use requested_step::{
-    AGENT_PRIORITIES, REQUESTED_STEPS_MAX, RequestedStep, STEP_ARGS_BYTES_MAX, check_clean_steps,
+    AGENT_PRIORITIES, REQUESTED_STEPS_MAX, RequestedStep, STEP_ARGS_BYTES_MAX, UniversalStep,
+    check_clean_steps, check_service_steps,
 };
 pub use spec::{FieldChange, JsonMap, NodeSpec};
 pub use step::Step;
+pub use traits::{TRAITS_MAX, Trait};
 
 /// A managed machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +74,45 @@ pub struct Node {
     pub agent: Option<AgentBinding>,
     /// What it is made of, once an agent has said.
     pub inventory: Option<Inventory>,
+    /// Whose it is, while it is an allocation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<AllocationId>,
+    /// What is wrong with it that outlasts the work that met it; none once other work has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// Of the rescue in progress, until the agent has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescue_password_hash: Option<String>,
+}
+
+/// What is wrong with a machine. Names are Ironic's, and stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// Its power could not be changed.
+    #[serde(rename = "power failure")]
+    Power,
+    /// It could not be cleaned.
+    #[serde(rename = "clean failure")]
+    Clean,
+    /// A rescue that failed could not be ended.
+    #[serde(rename = "rescue abort failure")]
+    RescueAbort,
+    /// It could not be serviced.
+    #[serde(rename = "service failure")]
+    Service,
+}
+
+impl Fault {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Power => "power failure",
+            Self::Clean => "clean failure",
+            Self::RescueAbort => "rescue abort failure",
+            Self::Service => "service failure",
+        }
+    }
 }
 
 /// Where a node stands.
@@ -147,6 +190,21 @@ impl Node {
     #[must_use]
     pub fn expects_agent(&self) -> bool {
         self.current_step().is_some_and(|(plan, ..)| plan.uses_agent())
+    }
+
+    /// Whether an allocation may have it.
+    #[must_use]
+    pub fn is_offered(&self) -> bool {
+        self.provision.state == ProvisionState::Available
+            && self.maintenance.is_none()
+            && self.allocation.is_none()
+    }
+
+    /// Its place among those that allocations may have, if it is one of them: those of a resource class together, who has
+    /// been offered longest first.
+    pub(crate) fn place_in_line(&self) -> Option<(String, Timestamp, NodeId)> {
+        let place = || (self.spec.resource_class.clone(), self.provision.since, self.id);
+        self.is_offered().then(place)
     }
 
     /// The epoch of the last claim; 0 when there was none.

@@ -8,7 +8,7 @@ use super::deployment::{ImageDownloadSource, ResolvedImage, WriteReport};
 use super::inventory::Inventory;
 use super::power::PowerState;
 use super::step::{Step, own_steps};
-use super::{DeploymentSpec, JsonMap, PlanId, RequestedStep};
+use super::{DeployInterface, DeploymentSpec, JsonMap, PlanId, RequestedStep};
 use crate::Timestamp;
 
 /// Why the steps are done.
@@ -29,6 +29,14 @@ pub enum PlanKind {
     Inspect,
     /// Take over the machine with what runs on it.
     Adopt,
+    /// Boot the machine for a person to log in to.
+    Rescue,
+    /// Boot its own system again after a rescue.
+    Unrescue,
+    /// Do the steps that an operator asked for on a machine that holds a deployment.
+    Service,
+    /// Boot its own system again after a service that did not succeed.
+    AbortService,
 }
 
 impl fmt::Display for PlanKind {
@@ -41,6 +49,10 @@ impl fmt::Display for PlanKind {
             Self::ManualClean => "manual clean",
             Self::Inspect => "inspect",
             Self::Adopt => "adopt",
+            Self::Rescue => "rescue",
+            Self::Unrescue => "unrescue",
+            Self::Service => "service",
+            Self::AbortService => "abort service",
         })
     }
 }
@@ -155,15 +167,17 @@ impl Plan {
                 ..PlannedStep::new(step.clone())
             })
             .collect();
-        let plugins = spec.plugin_steps(own).map(|step| Step::Plugin(Box::new(step.clone())));
-        steps.extend(plugins.map(PlannedStep::new));
+        let added = spec.added_steps(own).map(|step| Step::asked_for(step.clone()));
+        steps.extend(added.map(PlannedStep::new));
         Self::sorted(id, PlanKind::Deploy, steps)
     }
 
-    /// Stops what the last user ran.
+    /// Stops what the last user ran. What `noop` left to others is left to them.
     #[must_use]
-    pub fn undeploy(id: PlanId) -> Self {
-        Self::new(id, PlanKind::Undeploy, vec![Step::TearDown])
+    pub fn undeploy(id: PlanId, interface: DeployInterface) -> Self {
+        let step =
+            if interface == DeployInterface::Noop { Step::VerifyPower } else { Step::TearDown };
+        Self::new(id, PlanKind::Undeploy, vec![step])
     }
 
     /// Erases what the last user left.
@@ -173,12 +187,46 @@ impl Plan {
         Self::new(id, PlanKind::Clean, steps)
     }
 
-    /// Does these steps of cleaning, in the order of their priorities.
+    /// Does these steps of cleaning, in the order of their priorities. The agent is booted if one of them needs it.
     #[must_use]
     pub fn clean_manually(id: PlanId, steps: &[Step]) -> Self {
-        let mut steps = steps.to_vec();
-        steps.extend([Step::PrepareCleaning, Step::TearDownCleaning]);
-        Self::new(id, PlanKind::ManualClean, steps)
+        let mut all = steps.to_vec();
+        if steps.iter().any(Step::needs_agent) {
+            all.extend([Step::PrepareCleaning, Step::TearDownCleaning]);
+        }
+        Self::new(id, PlanKind::ManualClean, all)
+    }
+
+    /// Does these steps on a machine that holds a deployment, in the order of their priorities. The agent is booted if one of
+    /// them needs it; afterwards the machine is booted into its own system again.
+    #[must_use]
+    pub fn service(id: PlanId, steps: &[RequestedStep], interface: DeployInterface) -> Self {
+        let steps = steps.iter().cloned().map(Step::asked_for).collect();
+        let mut plan = Self::new(id, PlanKind::Service, steps);
+        if plan.steps.iter().any(|planned| planned.step.needs_agent()) {
+            plan.steps.insert(0, PlannedStep::new(Step::PrepareService));
+            plan.steps.push(PlannedStep::new(Step::TearDownService));
+            plan.steps.extend(boot_instance(interface).into_iter().map(PlannedStep::new));
+        }
+        plan
+    }
+
+    /// Boots the machine into its own system again.
+    #[must_use]
+    pub fn abort_service(id: PlanId, interface: DeployInterface) -> Self {
+        Self::new(id, PlanKind::AbortService, back_to_instance(interface))
+    }
+
+    /// Boots the machine for a person to log in to.
+    #[must_use]
+    pub fn rescue(id: PlanId) -> Self {
+        Self::new(id, PlanKind::Rescue, vec![Step::PrepareRescue, Step::Rescue])
+    }
+
+    /// Boots the machine into its own system again.
+    #[must_use]
+    pub fn unrescue(id: PlanId, interface: DeployInterface) -> Self {
+        Self::new(id, PlanKind::Unrescue, back_to_instance(interface))
     }
 
     /// Finds out what the machine is made of.
@@ -220,11 +268,38 @@ impl Plan {
 
     /// Whether the machine is not its user's during the plan: it is switched off when the plan ends before its time.
     #[must_use]
-    pub const fn occupies_machine(&self) -> bool {
+    pub fn occupies_machine(&self) -> bool {
         match self.kind {
-            PlanKind::Deploy | PlanKind::Clean | PlanKind::ManualClean | PlanKind::Inspect => true,
-            PlanKind::Verify | PlanKind::Undeploy | PlanKind::Adopt => false,
+            PlanKind::Deploy
+            | PlanKind::Clean
+            | PlanKind::ManualClean
+            | PlanKind::Inspect
+            | PlanKind::Rescue => true,
+            PlanKind::Service => self.uses_agent(),
+            PlanKind::Verify
+            | PlanKind::Undeploy
+            | PlanKind::Adopt
+            | PlanKind::Unrescue
+            | PlanKind::AbortService => false,
         }
+    }
+}
+
+fn back_to_instance(interface: DeployInterface) -> Vec<Step> {
+    let mut steps = vec![Step::TearDownRescue];
+    steps.extend(boot_instance(interface));
+    steps
+}
+
+/// Boots what was deployed, of which an ISO leaves nothing on the disk.
+fn boot_instance(interface: DeployInterface) -> Vec<Step> {
+    match interface {
+        DeployInterface::Ramdisk => vec![Step::BootRamdisk],
+        DeployInterface::Direct
+        | DeployInterface::CustomAgent
+        | DeployInterface::Ansible
+        | DeployInterface::Noop
+        | DeployInterface::Autodetect => vec![Step::PrepareInstanceBoot, Step::BootInstance],
     }
 }
 

@@ -30,6 +30,12 @@ pub enum PowerTarget {
     Off,
     /// Stop it and start it.
     Reboot,
+    /// Ask what runs on it to shut down.
+    SoftOff,
+    /// Ask what runs on it to shut down, then start it.
+    SoftReboot,
+    /// Send it a non-maskable interrupt: what runs on it writes a dump, if it is set up to.
+    Nmi,
 }
 
 impl PowerTarget {
@@ -37,8 +43,8 @@ impl PowerTarget {
     #[must_use]
     pub const fn state(self) -> PowerState {
         match self {
-            Self::On | Self::Reboot => PowerState::On,
-            Self::Off => PowerState::Off,
+            Self::On | Self::Reboot | Self::SoftReboot | Self::Nmi => PowerState::On,
+            Self::Off | Self::SoftOff => PowerState::Off,
         }
     }
 }
@@ -49,6 +55,9 @@ impl fmt::Display for PowerTarget {
             Self::On => "on",
             Self::Off => "off",
             Self::Reboot => "reboot",
+            Self::SoftOff => "soft off",
+            Self::SoftReboot => "soft reboot",
+            Self::Nmi => "nmi",
         })
     }
 }

@@ -80,6 +80,8 @@ named!(
         Cleaning = "cleaning",
         /// Being cleaned, the agent at work.
         CleanWait = "clean wait",
+        /// Being cleaned, and held until a person says `unhold`.
+        CleanHold = "clean hold",
         /// Cleaning did not succeed.
         CleanFailed = "clean failed",
         /// Clean and offered.
@@ -88,6 +90,8 @@ named!(
         Deploying = "deploying",
         /// Being deployed, the agent at work or awaited.
         WaitCallBack = "wait call-back",
+        /// Being deployed, and held until a person says `unhold`.
+        DeployHold = "deploy hold",
         /// The deployment did not succeed.
         DeployFailed = "deploy failed",
         /// Holds a deployment and runs.
@@ -96,6 +100,26 @@ named!(
         Deleting = "deleting",
         /// The deployment could not be taken off.
         Error = "error",
+        /// Being booted into the rescue ramdisk, a conductor at work.
+        Rescuing = "rescuing",
+        /// Being booted into the rescue ramdisk, the agent at work or awaited.
+        RescueWait = "rescue wait",
+        /// Runs the rescue ramdisk, for a person to log in.
+        Rescue = "rescue",
+        /// The rescue ramdisk could not be had.
+        RescueFailed = "rescue failed",
+        /// Being booted into its own system again.
+        Unrescuing = "unrescuing",
+        /// Could not be booted into its own system again.
+        UnrescueFailed = "unrescue failed",
+        /// Being serviced, a conductor at work.
+        Servicing = "servicing",
+        /// Being serviced, the agent at work or awaited.
+        ServiceWait = "service wait",
+        /// Being serviced, and held until a person says `unhold`.
+        ServiceHold = "service hold",
+        /// The service did not succeed.
+        ServiceFailed = "service failed",
     }
 );
 
@@ -120,6 +144,14 @@ named!(
         Undeploy = "undeploy",
         /// Stop what is going on.
         Abort = "abort",
+        /// Boot a ramdisk that a person can log in to.
+        Rescue = "rescue",
+        /// Boot its own system again.
+        Unrescue = "unrescue",
+        /// Do steps on a machine that holds a deployment, which stays.
+        Service = "service",
+        /// Go on after a hold.
+        Unhold = "unhold",
     }
 );
 
@@ -137,6 +169,8 @@ pub enum Trigger {
     Wait,
     /// The conductor's turn again.
     Resume,
+    /// A person's turn.
+    Hold,
     /// The deployment is off; cleaning follows.
     Clean,
     /// The cleaning that was asked for is done; the node is not offered.
@@ -151,6 +185,7 @@ impl fmt::Display for Trigger {
             Self::Fail => "fail",
             Self::Wait => "wait",
             Self::Resume => "resume",
+            Self::Hold => "hold",
             Self::Clean => "clean",
             Self::Manage => "manage",
         })
@@ -172,16 +207,22 @@ const fn row(from: ProvisionState, trigger: Trigger, to: ProvisionState) -> Tran
     Transition { from, trigger, to }
 }
 
-/// Every legal move. Beyond Ironic's table: `abort` also stops `deploying`, `cleaning` and `inspecting`, and leads out of
-/// `verifying` and `adopting`; `undeploy` leads out of every state that holds a deployment.
+/// Every legal move. Beyond Ironic's table: `abort` also stops `deploying`, `cleaning`, `inspecting`, `rescuing`, `unrescuing`
+/// and `servicing`, and leads out of `verifying` and `adopting`; `undeploy` leads out of every hold of a deployment; every hold
+/// can fail, for it has a deadline; `unhold` leads straight to the conductor's turn; `abort` of a failed service leads back to
+/// `active` by `servicing`, in which the machine is booted into its own system.
 pub const TRANSITIONS: &[Transition] = {
     use ProvisionState::{
-        Active, AdoptFailed, Adopting, Available, CleanFailed, CleanWait, Cleaning, Deleting,
-        DeployFailed, Deploying, Enroll, Error, InspectFailed, InspectWait, Inspecting, Manageable,
-        Verifying, WaitCallBack,
+        Active, AdoptFailed, Adopting, Available, CleanFailed, CleanHold, CleanWait, Cleaning,
+        Deleting, DeployFailed, DeployHold, Deploying, Enroll, Error, InspectFailed, InspectWait,
+        Inspecting, Manageable, Rescue, RescueFailed, RescueWait, Rescuing, ServiceFailed,
+        ServiceHold, ServiceWait, Servicing, UnrescueFailed, Unrescuing, Verifying, WaitCallBack,
     };
-    use Trigger::{Clean, Done, Fail, Resume, Wait};
-    use Verb::{Abort, Adopt, Deploy, Inspect, Manage, Provide, Rebuild, Undeploy};
+    use Trigger::{Clean, Done, Fail, Hold, Resume, Wait};
+    use Verb::{
+        Abort, Adopt, Deploy, Inspect, Manage, Provide, Rebuild, Service, Undeploy, Unhold,
+        Unrescue,
+    };
     &[
         row(Enroll, Trigger::Verb(Manage), Verifying),
         row(Verifying, Done, Manageable),
@@ -215,6 +256,10 @@ pub const TRANSITIONS: &[Transition] = {
         row(CleanWait, Resume, Cleaning),
         row(CleanWait, Fail, CleanFailed),
         row(CleanWait, Trigger::Verb(Abort), CleanFailed),
+        row(Cleaning, Hold, CleanHold),
+        row(CleanHold, Trigger::Verb(Unhold), Cleaning),
+        row(CleanHold, Fail, CleanFailed),
+        row(CleanHold, Trigger::Verb(Abort), CleanFailed),
         row(CleanFailed, Trigger::Verb(Manage), Manageable),
         row(Deploying, Done, Active),
         row(Deploying, Fail, DeployFailed),
@@ -224,15 +269,60 @@ pub const TRANSITIONS: &[Transition] = {
         row(WaitCallBack, Fail, DeployFailed),
         row(WaitCallBack, Trigger::Verb(Abort), DeployFailed),
         row(WaitCallBack, Trigger::Verb(Undeploy), Deleting),
+        row(Deploying, Hold, DeployHold),
+        row(DeployHold, Trigger::Verb(Unhold), Deploying),
+        row(DeployHold, Fail, DeployFailed),
+        row(DeployHold, Trigger::Verb(Abort), DeployFailed),
+        row(DeployHold, Trigger::Verb(Undeploy), Deleting),
         row(DeployFailed, Trigger::Verb(Deploy), Deploying),
         row(DeployFailed, Trigger::Verb(Rebuild), Deploying),
         row(DeployFailed, Trigger::Verb(Undeploy), Deleting),
         row(Active, Trigger::Verb(Rebuild), Deploying),
         row(Active, Trigger::Verb(Undeploy), Deleting),
+        row(Active, Trigger::Verb(Verb::Rescue), Rescuing),
+        row(Active, Trigger::Verb(Service), Servicing),
         row(Deleting, Clean, Cleaning),
         row(Deleting, Fail, Error),
         row(Error, Trigger::Verb(Rebuild), Deploying),
         row(Error, Trigger::Verb(Undeploy), Deleting),
+        row(Rescuing, Done, Rescue),
+        row(Rescuing, Fail, RescueFailed),
+        row(Rescuing, Wait, RescueWait),
+        row(Rescuing, Trigger::Verb(Abort), RescueFailed),
+        row(RescueWait, Resume, Rescuing),
+        row(RescueWait, Fail, RescueFailed),
+        row(RescueWait, Trigger::Verb(Abort), RescueFailed),
+        row(RescueWait, Trigger::Verb(Undeploy), Deleting),
+        row(Rescue, Trigger::Verb(Verb::Rescue), Rescuing),
+        row(Rescue, Trigger::Verb(Unrescue), Unrescuing),
+        row(Rescue, Trigger::Verb(Undeploy), Deleting),
+        row(RescueFailed, Trigger::Verb(Verb::Rescue), Rescuing),
+        row(RescueFailed, Trigger::Verb(Unrescue), Unrescuing),
+        row(RescueFailed, Trigger::Verb(Undeploy), Deleting),
+        row(Unrescuing, Done, Active),
+        row(Unrescuing, Fail, UnrescueFailed),
+        row(Unrescuing, Trigger::Verb(Abort), UnrescueFailed),
+        row(UnrescueFailed, Trigger::Verb(Verb::Rescue), Rescuing),
+        row(UnrescueFailed, Trigger::Verb(Unrescue), Unrescuing),
+        row(UnrescueFailed, Trigger::Verb(Undeploy), Deleting),
+        row(Servicing, Done, Active),
+        row(Servicing, Fail, ServiceFailed),
+        row(Servicing, Wait, ServiceWait),
+        row(Servicing, Hold, ServiceHold),
+        row(Servicing, Trigger::Verb(Abort), ServiceFailed),
+        row(ServiceWait, Resume, Servicing),
+        row(ServiceWait, Fail, ServiceFailed),
+        row(ServiceWait, Trigger::Verb(Abort), ServiceFailed),
+        row(ServiceWait, Trigger::Verb(Undeploy), Deleting),
+        row(ServiceHold, Trigger::Verb(Unhold), Servicing),
+        row(ServiceHold, Fail, ServiceFailed),
+        row(ServiceHold, Trigger::Verb(Service), Servicing),
+        row(ServiceHold, Trigger::Verb(Abort), ServiceFailed),
+        row(ServiceHold, Trigger::Verb(Undeploy), Deleting),
+        row(ServiceFailed, Trigger::Verb(Service), Servicing),
+        row(ServiceFailed, Trigger::Verb(Verb::Rescue), Rescuing),
+        row(ServiceFailed, Trigger::Verb(Undeploy), Deleting),
+        row(ServiceFailed, Trigger::Verb(Abort), Servicing),
     ]
 };
 
@@ -258,8 +348,18 @@ impl ProvisionState {
     pub const fn target(self) -> Option<Self> {
         match self {
             Self::Verifying | Self::Inspecting | Self::InspectWait => Some(Self::Manageable),
-            Self::Cleaning | Self::CleanWait | Self::Deleting => Some(Self::Available),
-            Self::Deploying | Self::WaitCallBack | Self::Adopting => Some(Self::Active),
+            Self::Cleaning | Self::CleanWait | Self::CleanHold | Self::Deleting => {
+                Some(Self::Available)
+            }
+            Self::Deploying
+            | Self::WaitCallBack
+            | Self::DeployHold
+            | Self::Adopting
+            | Self::Unrescuing
+            | Self::Servicing
+            | Self::ServiceWait
+            | Self::ServiceHold => Some(Self::Active),
+            Self::Rescuing | Self::RescueWait => Some(Self::Rescue),
             Self::Enroll
             | Self::Manageable
             | Self::InspectFailed
@@ -268,7 +368,11 @@ impl ProvisionState {
             | Self::Available
             | Self::DeployFailed
             | Self::Active
-            | Self::Error => None,
+            | Self::Error
+            | Self::Rescue
+            | Self::RescueFailed
+            | Self::UnrescueFailed
+            | Self::ServiceFailed => None,
         }
     }
 
@@ -320,6 +424,11 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn there_are_as_many_states_as_in_ironic() {
+        assert_eq!(ProvisionState::ALL.len(), 30);
     }
 
     #[test]

@@ -16,7 +16,8 @@ impl DeploymentSpec {
     /// could not write as it arrives, or the config drive is too large.
     pub fn check(&self) -> Result<(), Invalid> {
         self.check_content()?;
-        self.check_steps(own_steps(self.deploy_interface))?;
+        let interface = self.detected().deploy_interface;
+        self.check_steps(own_steps(interface))?;
         if let Some(drive) = &self.config_drive
             && drive.size_bytes() > CONFIG_DRIVE_BYTES_MAX
         {
@@ -27,6 +28,23 @@ impl DeploymentSpec {
             ));
         }
         Ok(())
+    }
+
+    /// The same request with the deploy interface that it means: `autodetect` takes `ramdisk` for an ISO, `direct` for an image,
+    /// and `custom-agent` where the operator's steps are all there is.
+    #[must_use]
+    pub fn detected(&self) -> Self {
+        let mut spec = self.clone();
+        if self.deploy_interface == DeployInterface::Autodetect {
+            spec.deploy_interface = if self.boot_iso.is_some() {
+                DeployInterface::Ramdisk
+            } else if self.image.is_none() && !self.deploy_steps.is_empty() {
+                DeployInterface::CustomAgent
+            } else {
+                DeployInterface::Direct
+            };
+        }
+        spec
     }
 
     /// Whether the deploy interface has what it needs, and nothing beside it that it would not look at.
@@ -46,6 +64,12 @@ impl DeploymentSpec {
                 self.refuse("boot_iso", self.boot_iso.as_deref())?;
                 self.refuse("partitions", self.partitions.as_ref().map(|_| ""))
             }
+            DeployInterface::Noop => {
+                self.refuse("boot_iso", self.boot_iso.as_deref())?;
+                self.refuse("partitions", self.partitions.as_ref().map(|_| ""))?;
+                self.refuse("config_drive", self.config_drive.as_ref().map(|_| ""))
+            }
+            DeployInterface::Autodetect => self.detected().check_content(),
             DeployInterface::Ramdisk => {
                 self.refuse("image", self.image.as_ref().map(|image| image.source.as_str()))?;
                 self.refuse("partitions", self.partitions.as_ref().map(|_| ""))?;

@@ -21,13 +21,57 @@ const NAME_CHARACTERS_MAX: usize = 100;
 /// Priorities at which the agent runs: it is booted at 100 and torn down at 40.
 pub const AGENT_PRIORITIES: RangeInclusive<u32> = 41..=99;
 
+/// Priorities of the steps of a cleaning or a service.
+const PRIORITIES: RangeInclusive<u32> = 1..=99;
+
 /// How long a step of a plug-in may take unless the request says.
 const LIMIT_DEFAULT_SECONDS: u64 = 30 * 60;
 
 /// Longest limit that may be asked for: burning in a machine takes days.
 const LIMIT_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
-/// A step that an operator asks for: one of the agent's plug-ins, or one of the interface's own, to be moved or left out.
+/// How long a hold may last unless the request says: a day.
+const HOLD_LIMIT_DEFAULT_SECONDS: u64 = 24 * 60 * 60;
+
+/// How long a change of power may take.
+const POWER_LIMIT_SECONDS: u64 = 10 * 60;
+
+/// What a wait may take beside the time that it is asked for.
+const WAIT_MARGIN_SECONDS: u64 = 60;
+
+/// Ironic's universal steps: they belong to no interface, and can be in any list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UniversalStep {
+    /// Switch the machine on.
+    PowerOn,
+    /// Switch it off, at once.
+    PowerOff,
+    /// Switch it off and on.
+    Reboot,
+    /// Wait for a person to say `unhold`.
+    Hold,
+    /// Let `seconds` pass; without them, wait for the agent.
+    Wait,
+}
+
+impl UniversalStep {
+    const ALL: [(&'static str, Self); 5] = [
+        ("power_on", Self::PowerOn),
+        ("power_off", Self::PowerOff),
+        ("reboot", Self::Reboot),
+        ("hold", Self::Hold),
+        ("wait", Self::Wait),
+    ];
+
+    /// The one of that name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, step)| *step)
+    }
+}
+
+/// A step that an operator asks for: a universal one, one of the agent's plug-ins, or one of the interface's own, to be moved
+/// or left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestedStep {
     /// Its name within interface `deploy`.
@@ -45,11 +89,46 @@ pub struct RequestedStep {
 impl RequestedStep {
     /// How long it may take.
     #[must_use]
-    pub const fn limit(&self) -> Duration {
-        Duration::from_secs(match self.limit_seconds {
-            Some(seconds) => seconds,
+    pub fn limit(&self) -> Duration {
+        let default = match UniversalStep::named(&self.step) {
+            Some(UniversalStep::PowerOn | UniversalStep::PowerOff | UniversalStep::Reboot) => {
+                POWER_LIMIT_SECONDS
+            }
+            Some(UniversalStep::Hold) => HOLD_LIMIT_DEFAULT_SECONDS,
+            Some(UniversalStep::Wait) => {
+                self.wait_seconds().map_or(LIMIT_DEFAULT_SECONDS, |it| it + WAIT_MARGIN_SECONDS)
+            }
             None => LIMIT_DEFAULT_SECONDS,
-        })
+        };
+        Duration::from_secs(self.limit_seconds.unwrap_or(default))
+    }
+
+    /// How long a `wait` is to last; none when it waits for the agent.
+    #[must_use]
+    pub fn wait_seconds(&self) -> Option<u64> {
+        self.args.get("seconds").and_then(serde_json::Value::as_u64)
+    }
+
+    /// What must be so of a universal step.
+    fn check_universal(&self, step: UniversalStep) -> Result<(), Invalid> {
+        for (name, value) in &self.args {
+            if step != UniversalStep::Wait || name != "seconds" {
+                let reason = format!("is no argument of step `{}`", self.step);
+                return Err(Invalid::new(&format!("args.{name}"), &value.to_string(), reason));
+            }
+            let fits = |seconds: &u64| (1..=LIMIT_SECONDS_MAX).contains(seconds);
+            if value.as_u64().filter(fits).is_none() {
+                let reason = format!("is not a whole number between 1 and {LIMIT_SECONDS_MAX}");
+                return Err(Invalid::new("args.seconds", &value.to_string(), reason));
+            }
+        }
+        if let (Some(limit), Some(wait)) = (self.limit_seconds, self.wait_seconds())
+            && limit <= wait
+        {
+            let reason = format!("is not above the {wait} s that are to pass");
+            return Err(Invalid::new("limit_seconds", &limit.to_string(), reason));
+        }
+        Ok(())
     }
 
     /// What must be so of any step, whoever does it.
@@ -76,14 +155,17 @@ impl RequestedStep {
         }
     }
 
-    /// What must be so of a step that a plug-in of the agent is to do.
-    fn check_plugin(&self, priorities: &RangeInclusive<u32>) -> Result<(), Invalid> {
+    /// What must be so of a step that is none of the interface's own.
+    fn check_placed(&self, priorities: &RangeInclusive<u32>) -> Result<(), Invalid> {
+        if let Some(step) = UniversalStep::named(&self.step) {
+            self.check_universal(step)?;
+        }
         if priorities.contains(&self.priority) {
             return Ok(());
         }
         let (first, last) = (priorities.start(), priorities.end());
         let reason = format!(
-            "must be between {first} and {last} for step `{}`: that is while the agent runs, which does it",
+            "must be between {first} and {last} for step `{}`: that is while the agent runs",
             self.step
         );
         Err(Invalid::new("priority", &self.priority.to_string(), reason))
@@ -129,8 +211,8 @@ impl DeploymentSpec {
         self.deploy_steps.iter().find(|it| it.step == step.name())
     }
 
-    /// The steps that plug-ins of the agent do.
-    pub(super) fn plugin_steps<'a>(
+    /// The steps that are none of the interface's own: universal ones, and those that plug-ins of the agent do.
+    pub(super) fn added_steps<'a>(
         &'a self,
         own: &'a [Step],
     ) -> impl Iterator<Item = &'a RequestedStep> {
@@ -142,20 +224,23 @@ impl DeploymentSpec {
     /// # Errors
     /// [`Invalid`] with the field's path from the request.
     pub(super) fn check_steps(&self, own: &[Step]) -> Result<(), Invalid> {
-        if self.deploy_interface == DeployInterface::Ramdisk && !self.deploy_steps.is_empty() {
-            let reason = "are given, but no agent runs with deploy_interface `ramdisk`";
+        if !self.deploy_interface.runs_agent() && !self.deploy_steps.is_empty() {
+            let reason = format!(
+                "are given, but no agent runs with deploy_interface `{}`",
+                self.deploy_interface
+            );
             let count = self.deploy_steps.len().to_string();
             return Err(Invalid::new("deploy_steps", &count, reason));
         }
         check_list("deploy_steps", &self.deploy_steps, |step| {
             match own.iter().find(|own| step.step == own.name()) {
                 Some(own) => step.check_core(own),
-                None => step.check_plugin(&AGENT_PRIORITIES),
+                None => step.check_placed(&AGENT_PRIORITIES),
             }
         })?;
-        let writes = |step: &RequestedStep| step.priority > 0;
+        let writes = |step: &RequestedStep| UniversalStep::named(&step.step).is_none();
         if self.deploy_interface == DeployInterface::CustomAgent
-            && !self.plugin_steps(own).any(writes)
+            && !self.added_steps(own).any(writes)
         {
             let reason = "is required with deploy_interface `custom-agent`, for nothing else writes the disk";
             return Err(Invalid::new("deploy_steps", "", reason));
@@ -164,8 +249,8 @@ impl DeploymentSpec {
     }
 }
 
-/// Checks the plug-ins' steps that a cleaning is asked for. They come between those that erase the disks' metadata, 99,
-/// and the end.
+/// Checks the steps that a cleaning is asked for beside those of its own. They come between those that erase the disks'
+/// metadata, 99, and the end.
 ///
 /// # Errors
 /// [`Invalid`] with the field's path from the request.
@@ -174,7 +259,36 @@ pub fn check_clean_steps(field: &str, steps: &[RequestedStep]) -> Result<(), Inv
         Ok(_) => {
             Err(Invalid::new("step", &step.step, "is no plug-in's; name it among clean_steps"))
         }
-        Err(_) => step.check_plugin(&(1..=99)),
+        Err(_) => step.check_placed(&PRIORITIES),
+    })
+}
+
+/// Checks the steps that a service is asked for.
+///
+/// # Errors
+/// [`Invalid`] with the field's path from the request.
+pub fn check_service_steps(field: &str, steps: &[RequestedStep]) -> Result<(), Invalid> {
+    if steps.is_empty() {
+        return Err(Invalid::new(field, "", "is required: at least one step"));
+    }
+    check_list(field, steps, |step| step.check_placed(&PRIORITIES))
+}
+
+/// Checks the steps of a named list as far as that can be without what it is used for: a runbook's may be of cleaning too.
+///
+/// # Errors
+/// [`Invalid`] with the field's path from the request.
+pub(crate) fn check_template_steps(
+    field: &str,
+    steps: &[RequestedStep],
+    is_runbook: bool,
+) -> Result<(), Invalid> {
+    check_list(field, steps, |step| match UniversalStep::named(&step.step) {
+        Some(universal) => step.check_universal(universal),
+        None if is_runbook && Step::clean_step(&step.step).is_err() => {
+            step.check_placed(&PRIORITIES)
+        }
+        None => Ok(()),
     })
 }
 
@@ -190,7 +304,9 @@ fn check_list(
     for (place, step) in steps.iter().enumerate() {
         let here = format!("{field}[{place}]");
         step.check_form().and_then(|()| check(step)).map_err(|invalid| invalid.under(&here))?;
-        if steps.iter().take(place).any(|before| before.step == step.step) {
+        // A machine may be rebooted, and held, more than once.
+        let is_universal = UniversalStep::named(&step.step).is_some();
+        if !is_universal && steps.iter().take(place).any(|before| before.step == step.step) {
             let invalid = Invalid::new("step", &step.step, "is there twice");
             return Err(invalid.under(&here));
         }

@@ -1,9 +1,11 @@
 //! The caller's part of a node.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::DeployInterface;
-use crate::ids::NodeName;
+use super::{DeployInterface, Trait};
+use crate::ids::{NodeId, NodeName};
 
 /// A JSON object.
 pub type JsonMap = serde_json::Map<String, serde_json::Value>;
@@ -37,6 +39,24 @@ pub struct NodeSpec {
     pub owner: String,
     /// Free for the caller.
     pub extra: JsonMap,
+    /// The project that it is lent to.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lessee: String,
+    /// The part of the fleet that it is in, for clients that share one among them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub shard: String,
+    /// The machine that it is a part of, such as a server with a smart NIC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_node: Option<NodeId>,
+    /// What it has.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub traits: BTreeSet<Trait>,
+    /// Why it must be neither undeployed, nor rebuilt, nor deleted; none when it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<String>,
+    /// Why it is offered to nobody any more; none when it may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired: Option<String>,
 }
 
 impl NodeSpec {
@@ -83,6 +103,24 @@ pub enum FieldChange {
     Extra(JsonMap),
     /// One key of `extra`; `None` removes it.
     ExtraKey(String, Option<serde_json::Value>),
+    /// Lessee.
+    Lessee(String),
+    /// Shard.
+    Shard(String),
+    /// Parent node, or none.
+    ParentNode(Option<NodeId>),
+    /// All traits.
+    Traits(BTreeSet<Trait>),
+    /// One trait; whether it has it.
+    Trait(Trait, bool),
+    /// Whether it is protected.
+    Protected(bool),
+    /// Why it is; nothing to one that is not.
+    ProtectedReason(String),
+    /// Whether it is retired.
+    Retired(bool),
+    /// Why it is; nothing to one that is not.
+    RetiredReason(String),
 }
 
 impl FieldChange {
@@ -105,7 +143,28 @@ impl FieldChange {
             Self::Owner(to) => spec.owner.clone_from(to),
             Self::Extra(to) => spec.extra.clone_from(to),
             Self::ExtraKey(key, to) => set_key(&mut spec.extra, key, to.as_ref()),
+            Self::Lessee(to) => spec.lessee.clone_from(to),
+            Self::Shard(to) => spec.shard.clone_from(to),
+            Self::ParentNode(to) => spec.parent_node = *to,
+            Self::Traits(to) => spec.traits.clone_from(to),
+            Self::Trait(one, true) => drop(spec.traits.insert(one.clone())),
+            Self::Trait(one, false) => drop(spec.traits.remove(one)),
+            Self::Protected(to) => mark(&mut spec.protected, *to),
+            Self::ProtectedReason(to) => explain(&mut spec.protected, to),
+            Self::Retired(to) => mark(&mut spec.retired, *to),
+            Self::RetiredReason(to) => explain(&mut spec.retired, to),
         }
+    }
+}
+
+/// A mark keeps the reason that it has.
+fn mark(mark: &mut Option<String>, is_set: bool) {
+    *mark = is_set.then(|| mark.take().unwrap_or_default());
+}
+
+fn explain(mark: &mut Option<String>, reason: &str) {
+    if let Some(mark) = mark {
+        reason.clone_into(mark);
     }
 }
 

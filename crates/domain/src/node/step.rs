@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeployInterface, RequestedStep};
+use super::{DeployInterface, RequestedStep, UniversalStep};
 use crate::Invalid;
 
 /// A step of a plan. Stored by name: never rename or reuse one.
@@ -48,6 +48,26 @@ pub enum Step {
     TearDownInspection,
     /// Have a plug-in of the agent do what an operator asked for.
     Plugin(Box<RequestedStep>),
+    /// Boot the agent for a person to log in to.
+    PrepareRescue,
+    /// Have the agent let a person log in with the password asked for.
+    Rescue,
+    /// Power off the rescue ramdisk, or whatever else runs.
+    TearDownRescue,
+    /// Boot the agent for a service.
+    PrepareService,
+    /// Have the agent flush the disks, then power off, after a service.
+    TearDownService,
+    /// Switch the machine on, as an operator asked for.
+    PowerOn(Box<RequestedStep>),
+    /// Switch the machine off, as an operator asked for.
+    PowerOff(Box<RequestedStep>),
+    /// Switch the machine off and on, as an operator asked for.
+    Reboot(Box<RequestedStep>),
+    /// Wait for a person to say `unhold`.
+    Hold(Box<RequestedStep>),
+    /// Let time pass, or wait for the agent.
+    Wait(Box<RequestedStep>),
 }
 
 /// What a step is called, when it comes and how long it may take.
@@ -91,6 +111,17 @@ impl Step {
             Self::PrepareInspection => ("inspect", "prepare_inspection", 300, minutes(30), true),
             Self::TearDownInspection => ("inspect", "tear_down_inspection", 0, minutes(10), false),
             Self::Plugin(step) => ("deploy", step.step.as_str(), step.priority, step.limit(), true),
+            Self::PrepareRescue => ("rescue", "prepare_rescue", 300, minutes(30), true),
+            Self::Rescue => ("rescue", "rescue", 100, minutes(10), true),
+            Self::TearDownRescue => ("rescue", "tear_down_rescue", 100, minutes(10), false),
+            Self::PrepareService => ("deploy", "prepare_service", 300, minutes(30), true),
+            Self::TearDownService => ("deploy", "tear_down_service", 80, minutes(10), false),
+            Self::PowerOn(step) | Self::PowerOff(step) | Self::Reboot(step) => {
+                ("power", step.step.as_str(), step.priority, step.limit(), false)
+            }
+            Self::Hold(step) | Self::Wait(step) => {
+                ("deploy", step.step.as_str(), step.priority, step.limit(), false)
+            }
         };
         StepFacts { interface, name, priority, limit, waits_for_agent }
     }
@@ -136,7 +167,7 @@ impl Step {
         )
     }
 
-    /// What an operator asked for, when that is what it is.
+    /// What an operator asked of a plug-in, when that is what it is.
     #[must_use]
     pub fn requested(&self) -> Option<&RequestedStep> {
         if let Self::Plugin(step) = self { Some(step) } else { None }
@@ -145,7 +176,49 @@ impl Step {
     /// Whether it boots the agent.
     #[must_use]
     pub const fn boots_agent(&self) -> bool {
-        matches!(self, Self::Deploy | Self::PrepareCleaning | Self::PrepareInspection)
+        matches!(
+            self,
+            Self::Deploy
+                | Self::PrepareCleaning
+                | Self::PrepareInspection
+                | Self::PrepareRescue
+                | Self::PrepareService
+        )
+    }
+
+    /// Whether an agent has to run for it.
+    pub(super) fn needs_agent(&self) -> bool {
+        let waits = matches!(self, Self::Wait(step) if step.wait_seconds().is_none());
+        waits || matches!(self, Self::EraseDevicesMetadata | Self::EraseDevices | Self::Plugin(_))
+    }
+
+    /// What an operator asked for, whoever does it; none for a step of the system's own.
+    #[must_use]
+    pub fn asked(&self) -> Option<&RequestedStep> {
+        if let Self::PowerOn(step)
+        | Self::PowerOff(step)
+        | Self::Reboot(step)
+        | Self::Hold(step)
+        | Self::Wait(step) = self
+        {
+            return Some(step);
+        }
+        self.requested()
+    }
+
+    /// The step that an operator asks for by name: a universal one, or a plug-in's.
+    #[must_use]
+    pub fn asked_for(step: RequestedStep) -> Self {
+        let universal = UniversalStep::named(&step.step);
+        let step = Box::new(step);
+        match universal {
+            Some(UniversalStep::PowerOn) => Self::PowerOn(step),
+            Some(UniversalStep::PowerOff) => Self::PowerOff(step),
+            Some(UniversalStep::Reboot) => Self::Reboot(step),
+            Some(UniversalStep::Hold) => Self::Hold(step),
+            Some(UniversalStep::Wait) => Self::Wait(step),
+            None => Self::Plugin(step),
+        }
     }
 
     /// The step of cleaning with this name, alone or behind its interface.
@@ -161,7 +234,7 @@ impl Step {
 
     /// What an operator is told the node waits for.
     #[must_use]
-    pub const fn waits_for(&self) -> &'static str {
+    pub fn waits_for(&self) -> &'static str {
         match self {
             Self::VerifyPower => "the BMC to tell the power state",
             Self::PrepareImage => "the image cache to prepare the image",
@@ -181,6 +254,16 @@ impl Step {
             Self::EraseDevicesMetadata => "the agent to erase the disks' metadata",
             Self::EraseDevices => "the agent to overwrite the disks",
             Self::Plugin(_) => "the agent's plug-in to do the step",
+            Self::PrepareRescue | Self::PrepareService => "the agent to boot and call back",
+            Self::Rescue => "the agent to let the rescue user in",
+            Self::TearDownRescue => "the BMC to power off",
+            Self::TearDownService => "the agent to flush the disks and the BMC to power off",
+            Self::PowerOn(_) => "the BMC to power on",
+            Self::PowerOff(_) => "the BMC to power off",
+            Self::Reboot(_) => "the BMC to power off and on",
+            Self::Hold(_) => "a person to end the hold with `unhold`",
+            Self::Wait(step) if step.wait_seconds().is_some() => "time to pass",
+            Self::Wait(_) => "the agent to call back",
         }
     }
 }
@@ -220,5 +303,7 @@ pub(super) const fn own_steps(interface: DeployInterface) -> &'static [Step] {
             Step::WriteConfigdrive,
         ],
         DeployInterface::Ramdisk => &[Step::BootRamdisk],
+        // It is seen that the machine can be reached; nothing is done to it.
+        DeployInterface::Noop | DeployInterface::Autodetect => &[Step::VerifyPower],
     }
 }

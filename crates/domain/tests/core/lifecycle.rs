@@ -413,7 +413,12 @@ fn a_command_id_belongs_to_one_request() {
         fingerprint,
         actor: "test".to_owned(),
         at: Timestamp::from_micros(1),
-        body: CommandBody::SetPower { node: node_id(), expected_version: None, target },
+        body: CommandBody::SetPower {
+            node: node_id(),
+            expected_version: None,
+            target,
+            limit_seconds: None,
+        },
     };
     world.state.apply(&command(1, PowerTarget::On)).0.unwrap();
     let (outcome, events) = world.state.apply(&command(2, PowerTarget::Off));

@@ -13,6 +13,7 @@ fn table() -> String {
         Trigger::Fail,
         Trigger::Wait,
         Trigger::Resume,
+        Trigger::Hold,
         Trigger::Clean,
         Trigger::Manage,
     ];
@@ -33,7 +34,7 @@ fn page() -> String {
         "# Provision states\n\n\
          Every state of a node and every move between them, written from the table that decides them. The names are \
          Ironic's. A move is made by a verb of a user, such as `deploy`, or by how the work goes: `done`, `fail`, `wait` (the \
-         agent's turn), `resume` (the conductor's turn again).\n\n\
+         agent's turn), `resume` (the conductor's turn again), `hold` (a person's turn, which `unhold` ends).\n\n\
          ```mermaid\nstateDiagram-v2\n",
     );
     for row in TRANSITIONS {

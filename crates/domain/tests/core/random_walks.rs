@@ -1,10 +1,10 @@
 //! Random lives: whatever is sent, in whatever order, the node keeps its invariants and history stays whole.
 
-use crate::world::{World, custom_agent, deployment, node_id, plugin_step, ramdisk};
+use crate::world::{World, custom_agent, deployment, node_id, plugin_step, ramdisk, requested};
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::effects::waiting_on;
 use bessemer_domain::ids::{ConductorId, Incarnation};
-use bessemer_domain::node::{PowerTarget, Step, StepReport};
+use bessemer_domain::node::{PowerTarget, Step, StepReport, StepStatus};
 use bessemer_domain::{CommandBody, State};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
-        4 => (0_u8..11).prop_map(Move::Verb),
+        6 => (0_u8..17).prop_map(Move::Verb),
         8 => Just(Move::Work),
         2 => Just(Move::BeginStep),
         1 => Just(Move::FailStep),
@@ -49,6 +49,12 @@ fn verb(number: u8) -> ProvisionVerb {
         7 => ProvisionVerb::Clean(vec![Step::EraseDevices, plugin_step("burn_in", 50)]),
         8 => ProvisionVerb::Deploy(Box::new(custom_agent())),
         9 => ProvisionVerb::Rebuild(Some(Box::new(ramdisk()))),
+        10 => ProvisionVerb::Rescue { password_hash: "$6$salt$hash".to_owned() },
+        11 => ProvisionVerb::Unrescue,
+        12 => ProvisionVerb::Service(vec![requested("burn_in", 90), requested("hold", 50)]),
+        13 => ProvisionVerb::Unhold,
+        14 => ProvisionVerb::Clean(vec![Step::asked_for(requested("hold", 50))]),
+        15 => ProvisionVerb::Service(vec![requested("reboot", 90)]),
         _ => ProvisionVerb::Abort,
     }
 }
@@ -71,7 +77,9 @@ fn take(world: &mut World, one: &Move) {
         Move::Power(number) => drop(world.send(CommandBody::SetPower {
             node: node_id(),
             expected_version: None,
-            target: [PowerTarget::On, PowerTarget::Off, PowerTarget::Reboot][usize::from(*number)],
+            target: [PowerTarget::On, PowerTarget::SoftOff, PowerTarget::Reboot]
+                [usize::from(*number)],
+            limit_seconds: None,
         })),
         Move::Maintenance(on) => drop(world.send(CommandBody::SetMaintenance {
             node: node_id(),
@@ -101,8 +109,15 @@ fn check(world: &World) {
             waiting.is_some_and(|waiting| !waiting.what.is_empty()),
             "work says what it waits for"
         );
+        let is_held = node.current_step().is_some_and(|(.., planned)| {
+            matches!(planned.step, Step::Hold(_))
+                && matches!(planned.status, StepStatus::Running { .. })
+        });
+        let says_so = node.provision.state.as_str().ends_with("hold");
+        assert_eq!(is_held, says_so, "a hold is a state: {node:?}");
     } else {
         assert_eq!(node.provision.target, None);
+        assert_eq!(node.rescue_password_hash, None, "the hash goes with its plan");
         assert!(!node.provision.state.verbs().is_empty(), "a resting node has a way on");
     }
 }

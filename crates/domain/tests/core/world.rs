@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) history: Vec<SealedEvent>,
     pub(crate) commands: Vec<Command>,
+    /// The node that it is about, `n1` unless told.
+    pub(crate) subject: NodeId,
     drawn: u128,
 }
 
@@ -31,6 +33,7 @@ impl World {
             state: State::default(),
             history: Vec::new(),
             commands: Vec::new(),
+            subject: node_id(),
             drawn: 1000,
         };
         world.expect(CommandBody::InitialiseCluster { cluster_id: ClusterId::new(Uuid::nil()) });
@@ -83,11 +86,11 @@ impl World {
     }
 
     pub(crate) fn verb(&mut self, verb: ProvisionVerb) -> Outcome {
-        self.send(CommandBody::Provision { node: node_id(), expected_version: None, verb })
+        self.send(CommandBody::Provision { node: self.subject, expected_version: None, verb })
     }
 
     pub(crate) fn node(&self) -> &Node {
-        self.state.node(node_id()).unwrap()
+        self.state.node(self.subject).unwrap()
     }
 
     pub(crate) fn effect_of(&self, name: &str, incarnation: u128) -> Option<Effect> {
@@ -101,15 +104,15 @@ impl World {
         match self.effect_of("c1", 1) {
             None => return false,
             Some(Effect::Claim) => self.expect(CommandBody::ClaimNode {
-                node: node_id(),
+                node: self.subject,
                 conductor: ConductorId::try_new("c1").unwrap(),
                 incarnation: Incarnation::new(Uuid::from_u128(1)),
             }),
             Some(Effect::Release { epoch }) => {
-                self.expect(CommandBody::ReleaseNode { node: node_id(), epoch });
+                self.expect(CommandBody::ReleaseNode { node: self.subject, epoch });
             }
             Some(Effect::SetPower { epoch, target, .. }) => self.expect(CommandBody::ReportPower {
-                node: node_id(),
+                node: self.subject,
                 epoch,
                 result: Ok(target.state()),
             }),
@@ -135,7 +138,7 @@ impl World {
     pub(crate) fn report(&mut self, report: StepReport) {
         let (plan, index, _) = self.node().current_step().unwrap();
         let (plan, epoch) = (plan.id, self.node().epoch());
-        self.expect(CommandBody::ReportStep { node: node_id(), epoch, plan, index, report });
+        self.expect(CommandBody::ReportStep { node: self.subject, epoch, plan, index, report });
     }
 
     /// Works until `step` is the next to be done, and begins it.
@@ -234,12 +237,19 @@ pub(crate) fn result_of(step: Step) -> StepResult {
         | Step::TearDown
         | Step::TearDownAgent
         | Step::TearDownCleaning
-        | Step::TearDownInspection => StepResult::Power(PowerState::Off),
-        Step::BootInstance | Step::BootRamdisk => StepResult::Power(PowerState::On),
-        Step::PrepareImage => StepResult::Image(resolved(1 << 30)),
-        Step::Deploy | Step::PrepareCleaning | Step::PrepareInspection => {
-            StepResult::Agent(inventory(4 << 30))
+        | Step::TearDownInspection
+        | Step::TearDownRescue
+        | Step::TearDownService
+        | Step::PowerOff(_) => StepResult::Power(PowerState::Off),
+        Step::BootInstance | Step::BootRamdisk | Step::PowerOn(_) | Step::Reboot(_) => {
+            StepResult::Power(PowerState::On)
         }
+        Step::PrepareImage => StepResult::Image(resolved(1 << 30)),
+        Step::Deploy
+        | Step::PrepareCleaning
+        | Step::PrepareInspection
+        | Step::PrepareRescue
+        | Step::PrepareService => StepResult::Agent(inventory(4 << 30)),
         Step::WriteImage => StepResult::Written(WriteReport {
             device: "/dev/sda".to_owned(),
             image_bytes: 1 << 30,
@@ -252,7 +262,12 @@ pub(crate) fn result_of(step: Step) -> StepResult {
         }),
         Step::EraseDevicesMetadata => StepResult::Erased(vec!["/dev/sda".to_owned()]),
         Step::EraseDevices => StepResult::ErasedDevices(Vec::new()),
-        Step::RunPlaybook | Step::WriteConfigdrive | Step::PrepareInstanceBoot => StepResult::Done,
+        Step::RunPlaybook
+        | Step::WriteConfigdrive
+        | Step::PrepareInstanceBoot
+        | Step::Rescue
+        | Step::Hold(_)
+        | Step::Wait(_) => StepResult::Done,
         Step::Plugin(_) => StepResult::Plugin(Default::default()),
     }
 }

@@ -132,6 +132,8 @@ fn spawn(program: &Path, machine: &Path, boot: &AgentBoot) -> Result<(), Hardwar
     if let Some(steps_dir) = &boot.steps_dir {
         command.arg("--steps-dir").arg(steps_dir);
     }
+    // The machine is a part of this host: nobody is to log in to that.
+    command.arg("--rescue-program").arg("/bin/true");
     // A group of its own: a signal meant for the conductor's must not reach the machine.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let agent = command.spawn().map_err(io("start", program))?;

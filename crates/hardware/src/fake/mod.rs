@@ -200,6 +200,28 @@ impl Machine {
         self.write("power", "off")
     }
 
+    /// What runs on it shuts down at once, unless the machine's file `ignores_button` says that it does not listen.
+    async fn press_button(&self) -> Result<(), HardwareError> {
+        let button = self.directory.join("ignores_button");
+        if !self.is_switched_on()? || !button.exists() {
+            return self.switch_off().await;
+        }
+        self.record("orders.log", &format!("{}: soft off", self.caller))?;
+        let source = std::io::Error::other("what runs on it does not listen to its button");
+        Err(HardwareError::Io { action: "shut down by", path: button, source })
+    }
+
+    fn interrupt(&self) -> Result<(), HardwareError> {
+        if !self.is_switched_on()? {
+            return Err(HardwareError::NotSupported {
+                driver: "fake",
+                operation: "interrupt a machine that is off",
+            });
+        }
+        self.record("orders.log", &format!("{}: NMI", self.caller))?;
+        self.record("console.log", "NMI")
+    }
+
     /// The file that is its disk.
     #[must_use]
     pub fn disk(&self) -> PathBuf {
@@ -309,6 +331,25 @@ impl Bmc for Machine {
         async move {
             entitled().await;
             self.switch_off().await
+        }
+        .boxed()
+    }
+
+    fn shut_down<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move {
+            entitled().await;
+            self.press_button().await
+        }
+        .boxed()
+    }
+
+    fn inject_nmi<'a>(
+        &'a self,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move {
+            entitled().await;
+            self.interrupt()
         }
         .boxed()
     }

@@ -91,11 +91,17 @@ const fn boot_flags(device: BootDevice) -> (u8, u8) {
 }
 
 impl Machine {
-    async fn switch(&self, on: bool, entitled: Entitled<'_>) -> Result<(), HardwareError> {
+    /// Gives a `chassis power` order, which is there to have the machine on, or off.
+    async fn switch(
+        &self,
+        word: &str,
+        on: bool,
+        entitled: Entitled<'_>,
+    ) -> Result<(), HardwareError> {
         if self.power().await? == on {
             return Ok(());
         }
-        let order = ["chassis", "power", if on { "on" } else { "off" }];
+        let order = ["chassis", "power", word];
         entitled().await;
         self.tool.run(&order).await?;
         let reached =
@@ -105,6 +111,17 @@ impl Machine {
             let answer = format!("accepted, but {limit} s later the power is as it was");
             self.tool.failed(&order, answer, true)
         })
+    }
+
+    /// Chassis Control, "pulse diagnostic interrupt" (IPMI 2.0, 28.3).
+    async fn pulse(&self, entitled: Entitled<'_>) -> Result<(), HardwareError> {
+        let order = ["chassis", "power", "diag"];
+        if !self.power().await? {
+            let answer = "the machine is off; it gets an NMI only while it is on".to_owned();
+            return Err(self.tool.failed(&order, answer, false));
+        }
+        entitled().await;
+        self.tool.run(&order).await.map(drop)
     }
 
     async fn power(&self) -> Result<bool, HardwareError> {
@@ -173,10 +190,21 @@ impl Bmc for Machine {
     }
 
     fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
-        self.switch(true, entitled).boxed()
+        self.switch("on", true, entitled).boxed()
     }
 
     fn power_off<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
-        self.switch(false, entitled).boxed()
+        self.switch("off", false, entitled).boxed()
+    }
+
+    fn shut_down<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
+        self.switch("soft", false, entitled).boxed()
+    }
+
+    fn inject_nmi<'a>(
+        &'a self,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>> {
+        self.pulse(entitled).boxed()
     }
 }

@@ -26,6 +26,7 @@ const FINAL: &[(&str, &str)] = &[
     ("insufficient privilege", "; see driver_info.ipmi_priv_level"),
     ("unauthorized name", "; see driver_info.ipmi_username"),
     ("invalid command", ""),
+    ("invalid data field in request", "; the BMC cannot do that"),
 ];
 
 /// `ipmitool` for one BMC.

@@ -82,6 +82,10 @@ impl Redfish {
 }
 
 impl Machine {
+    async fn switch(&self, way: power::Way, entitled: Entitled<'_>) -> Result<(), HardwareError> {
+        power::switch(&self.service, self.system().await?, way, entitled).await
+    }
+
     async fn prepare_boot(
         &self,
         device: BootDevice,
@@ -157,12 +161,22 @@ impl Bmc for Machine {
     }
 
     fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
-        async move { power::switch(&self.service, self.system().await?, power::ON, entitled).await }
-            .boxed()
+        self.switch(power::SWITCH_ON, entitled).boxed()
     }
 
     fn power_off<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
-        async move { power::switch(&self.service, self.system().await?, power::OFF, entitled).await }
+        self.switch(power::SWITCH_OFF, entitled).boxed()
+    }
+
+    fn shut_down<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {
+        self.switch(power::SHUT_DOWN, entitled).boxed()
+    }
+
+    fn inject_nmi<'a>(
+        &'a self,
+        entitled: Entitled<'a>,
+    ) -> BoxFuture<'a, Result<(), HardwareError>> {
+        async move { power::inject_nmi(&self.service, self.system().await?, entitled).await }
             .boxed()
     }
 }

@@ -9,14 +9,29 @@ use crate::poll::{POWER_LIMIT, until};
 use crate::{Entitled, HardwareError};
 
 /// `PowerState` of a machine that runs.
-pub(super) const ON: &str = "On";
+const ON: &str = "On";
 /// `PowerState` of a machine that does not.
 pub(super) const OFF: &str = "Off";
 
-/// Kinds of reset that lead to a power state, the best first, and the state on the way there. `PushPowerButton` is in
-/// neither: it does the opposite when it is repeated.
-const WAYS: [(&str, &[&str], &str); 2] =
-    [(ON, &["On", "ForceOn"], "PoweringOn"), (OFF, &["ForceOff"], "PoweringOff")];
+/// A way to a power state.
+pub(super) struct Way {
+    /// `PowerState` in the end.
+    wanted: &'static str,
+    /// Kinds of reset that lead there, the best first. `PushPowerButton` is in none: it does the opposite when it is repeated.
+    resets: &'static [&'static str],
+    /// `PowerState` of a machine that is being switched so, for which nothing is left to ask.
+    on_the_way: Option<&'static str>,
+}
+
+/// Switches it on.
+pub(super) const SWITCH_ON: Way =
+    Way { wanted: ON, resets: &["On", "ForceOn"], on_the_way: Some("PoweringOn") };
+/// Switches it off, at once.
+pub(super) const SWITCH_OFF: Way =
+    Way { wanted: OFF, resets: &["ForceOff"], on_the_way: Some("PoweringOff") };
+/// Has the operating system shut down.
+pub(super) const SHUT_DOWN: Way =
+    Way { wanted: OFF, resets: &["GracefulShutdown"], on_the_way: Some("PoweringOff") };
 
 /// What the machine's `PowerState` is.
 pub(super) fn state(system: &Resource) -> Result<&str, HardwareError> {
@@ -29,18 +44,16 @@ pub(super) fn state(system: &Resource) -> Result<&str, HardwareError> {
 pub(super) async fn switch(
     service: &Service,
     system: Resource,
-    wanted: &'static str,
+    Way { wanted, resets, on_the_way }: Way,
     entitled: Entitled<'_>,
 ) -> Result<(), HardwareError> {
     let now = state(&system)?;
     if now == wanted {
         return Ok(());
     }
-    let (_, resets, on_the_way) = if wanted == ON { WAYS[0] } else { WAYS[1] };
     let mut request = system.request.clone();
-    if now != on_the_way {
-        let target = system.text("/Actions/#ComputerSystem.Reset/target")?;
-        let target = system.required("/Actions/#ComputerSystem.Reset/target", target, false)?;
+    if Some(now) != on_the_way {
+        let target = target(&system)?;
         let reset = reset_type(&system, resets)?;
         let answer = service.post(target, &json!({"ResetType": reset}), entitled).await?;
         request = answer.request.clone();
@@ -67,6 +80,27 @@ pub(super) async fn switch(
         let limit = POWER_LIMIT.as_secs();
         request.failed(format!("accepted, but {limit} s later PowerState is not {wanted}"), true)
     })
+}
+
+/// Sends a non-maskable interrupt.
+pub(super) async fn inject_nmi(
+    service: &Service,
+    system: Resource,
+    entitled: Entitled<'_>,
+) -> Result<(), HardwareError> {
+    let now = state(&system)?;
+    if now != ON {
+        let answer = format!("PowerState is {now}; a machine gets an NMI only while it is {ON}");
+        return Err(system.request.failed(answer, false));
+    }
+    let reset = reset_type(&system, &["Nmi"])?;
+    service.post(target(&system)?, &json!({"ResetType": reset}), entitled).await?.accepted()?;
+    Ok(())
+}
+
+fn target(system: &Resource) -> Result<&str, HardwareError> {
+    let target = system.text("/Actions/#ComputerSystem.Reset/target")?;
+    system.required("/Actions/#ComputerSystem.Reset/target", target, false)
 }
 
 /// The best of `resets` that the BMC allows. One that does not say what it allows is taken to allow all.

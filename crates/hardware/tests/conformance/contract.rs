@@ -23,7 +23,19 @@ pub(crate) async fn holds(bmc: &dyn Bmc, boots: impl AsyncFn() -> BootDevice) {
             assert!(bmc.is_on().await.unwrap());
         }
         without_the_right(bmc, Order::PowerOff).await;
+        without_the_right(bmc, Order::ShutDown).await;
+        without_the_right(bmc, Order::InjectNmi).await;
         assert!(bmc.is_on().await.unwrap());
+        // Neither simulator knows it; what a BMC cannot do, it refuses for good.
+        if let Err(error) = bmc.inject_nmi(&unclaimed).await {
+            assert!(!error.is_retryable(), "{error}");
+        }
+        for _ in 0..2 {
+            bmc.shut_down(&unclaimed).await.unwrap();
+            assert!(!bmc.is_on().await.unwrap());
+        }
+        let error = bmc.inject_nmi(&unclaimed).await.unwrap_err();
+        assert!(!error.is_retryable(), "{error}");
     }
     bmc.power_off(&unclaimed).await.unwrap();
     without_the_right(bmc, Order::BootRamdisk).await;
@@ -59,6 +71,8 @@ enum Order<'a> {
     BootIso(&'a str),
     PowerOn,
     PowerOff,
+    ShutDown,
+    InjectNmi,
     BootRamdisk,
 }
 
@@ -74,6 +88,8 @@ async fn without_the_right(bmc: &dyn Bmc, order: Order<'_>) {
         Order::BootIso(iso) => bmc.set_boot_iso(iso, None, &refuse),
         Order::PowerOn => bmc.power_on(&refuse),
         Order::PowerOff => bmc.power_off(&refuse),
+        Order::ShutDown => bmc.shut_down(&refuse),
+        Order::InjectNmi => bmc.inject_nmi(&refuse),
         Order::BootRamdisk => bmc.set_boot_device(BootDevice::Ramdisk, &refuse),
     };
     tokio::select! {

@@ -28,6 +28,8 @@ async fn fake_machines_hold_the_contract() {
         }
     })
     .await;
+    let console = std::fs::read_to_string(home.path().join("m1/console.log")).unwrap();
+    assert!(console.lines().any(|line| line == "NMI"), "{console}");
     let isos = ["http://images/a.iso", "http://images/b.iso"];
     contract::boots_isos(&machine, isos, async || {
         let device = std::fs::read_to_string(home.path().join("m1/boot_device")).unwrap();

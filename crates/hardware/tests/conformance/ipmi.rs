@@ -14,11 +14,11 @@ use crate::contract;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// A chassis that remembers.
+/// A chassis that remembers. What runs on it shuts down at once when it is asked to.
 const CHASSIS: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"
 case "$2" in
-    set) echo "$4" > "$3" ;;
+    set) case "$3" in shutdown) echo 0 > power ;; *) echo "$4" > "$3" ;; esac ;;
     get) echo "$3:$(cat "$3")" ;;
 esac
 "#;

@@ -1,5 +1,7 @@
 //! Why tasks fail: a stable reason for programs, a message for people.
 
+use std::path::PathBuf;
+
 use bessemer_image::digest::Digest;
 use bessemer_image::format::FormatRefused;
 use bessemer_image::pack::ChunkRefused;
@@ -69,6 +71,8 @@ pub(crate) enum TaskError {
         "step `{step}` was cut off half way, and its plug-in does not say that it can be repeated; look at what it left"
     )]
     StepInterrupted { step: String },
+    #[error("rescue program {} {how}", program.display())]
+    Rescue { program: PathBuf, how: String },
     /// A defect of the agent.
     #[error("task ended abnormally: {message}")]
     Internal { message: String },
@@ -101,6 +105,7 @@ impl TaskError {
             Self::StepNotOffered { .. } => "STEP_NOT_OFFERED",
             Self::StepFailed { .. } => "STEP_FAILED",
             Self::StepInterrupted { .. } => "STEP_INTERRUPTED",
+            Self::Rescue { .. } => "RESCUE_FAILED",
             Self::Internal { .. } => "INTERNAL",
         }
     }

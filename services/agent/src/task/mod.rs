@@ -12,14 +12,16 @@ use bessemer_proto::v1::start_task::Task;
 use bessemer_proto::v1::task_succeeded::Result as TaskResult;
 use bessemer_proto::v1::task_update::Update;
 use bessemer_proto::v1::write_image_task::Source;
-use bessemer_proto::v1::{Progress, SyncReport, TaskFailed, TaskSucceeded, WriteImageTask};
+use bessemer_proto::v1::{
+    Progress, RescueReport, SyncReport, TaskFailed, TaskSucceeded, WriteImageTask,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::disk::OpenDisk;
 use crate::machine::Machine;
-use crate::{config_drive, erase, image, overwrite, plugin};
+use crate::{config_drive, erase, image, overwrite, plugin, rescue};
 pub(crate) use error::{TaskError, chain};
 pub(crate) use meter::Meter;
 use meter::Reporter;
@@ -121,6 +123,7 @@ fn step_of(task: Option<&Task>) -> String {
         Some(Task::EraseDevices(_)) => "deploy.erase_devices",
         Some(Task::WriteConfigDrive(_)) => "deploy.write_configdrive",
         Some(Task::Sync(_)) => "deploy.tear_down_agent",
+        Some(Task::Rescue(_)) => "rescue.rescue",
         Some(Task::Plugin(task)) => return format!("deploy.{}", task.step),
         None => "unknown",
     };
@@ -168,6 +171,9 @@ async fn perform(
         Some(Task::Sync(_)) => {
             blocking(move || flush_disks(&machine)).await.map(|()| TaskResult::Sync(SyncReport {}))
         }
+        Some(Task::Rescue(task)) => rescue::admit(&machine, &task, &stop)
+            .await
+            .map(|()| TaskResult::Rescue(RescueReport {})),
         Some(Task::Plugin(task)) => plugin::run(&machine, &task_id, &task, resume, &meter, &stop)
             .await
             .map(TaskResult::Plugin),

@@ -25,12 +25,15 @@ impl Phase {
         match state {
             ProvisionState::Enroll | ProvisionState::Manageable => Self::Idle,
             ProvisionState::Available => Self::Ready,
-            ProvisionState::Active => Self::Active,
+            ProvisionState::Active | ProvisionState::Rescue => Self::Active,
             ProvisionState::InspectFailed
             | ProvisionState::AdoptFailed
             | ProvisionState::CleanFailed
             | ProvisionState::DeployFailed
-            | ProvisionState::Error => Self::Failed,
+            | ProvisionState::Error
+            | ProvisionState::RescueFailed
+            | ProvisionState::UnrescueFailed
+            | ProvisionState::ServiceFailed => Self::Failed,
             ProvisionState::Verifying
             | ProvisionState::Inspecting
             | ProvisionState::InspectWait
@@ -39,7 +42,15 @@ impl Phase {
             | ProvisionState::CleanWait
             | ProvisionState::Deploying
             | ProvisionState::WaitCallBack
-            | ProvisionState::Deleting => Self::Busy,
+            | ProvisionState::Deleting
+            | ProvisionState::DeployHold
+            | ProvisionState::CleanHold
+            | ProvisionState::Rescuing
+            | ProvisionState::RescueWait
+            | ProvisionState::Unrescuing
+            | ProvisionState::Servicing
+            | ProvisionState::ServiceWait
+            | ProvisionState::ServiceHold => Self::Busy,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Pages of nodes.
 
+use std::collections::BTreeSet;
+
 use bessemer_domain::ids::NodeId;
-use bessemer_domain::node::{Node, ProvisionState};
+use bessemer_domain::node::{Fault, Node, ProvisionState, Trait};
 use bessemer_domain::{Invalid, State};
 use bessemer_proto::v1;
 use bessemer_wire::Failure;
@@ -32,6 +34,8 @@ impl Api {
 /// Which nodes are wanted.
 struct Filter {
     provision_states: Vec<ProvisionState>,
+    parent_node: Option<NodeId>,
+    traits: BTreeSet<Trait>,
     wanted: v1::NodeFilter,
 }
 
@@ -41,7 +45,17 @@ impl Filter {
         let provision_states = states.collect::<Result<_, Invalid>>().map_err(|invalid| {
             Invalid { field: "filter.provision_states".to_owned(), ..invalid }
         })?;
-        Ok(Self { provision_states, wanted })
+        let parent_node = match wanted.parent_node.as_str() {
+            "" => None,
+            id => Some(id.parse().map_err(|invalid: Invalid| Invalid {
+                field: "filter.parent_node".to_owned(),
+                ..invalid
+            })?),
+        };
+        let traits = wanted.traits.iter().map(|name| name.parse());
+        let traits =
+            traits.collect::<Result<_, Invalid>>().map_err(|invalid| invalid.under("filter"))?;
+        Ok(Self { provision_states, parent_node, traits, wanted })
     }
 
     fn matches(&self, state: &State, node: &Node) -> bool {
@@ -54,6 +68,13 @@ impl Filter {
             && is(&wanted.resource_class, &node.spec.resource_class)
             && is(&wanted.conductor_group, &node.spec.conductor_group)
             && is(&wanted.owner, &node.spec.owner)
+            && is(&wanted.lessee, &node.spec.lessee)
+            && is(&wanted.shard, &node.spec.shard)
+            && is(&wanted.fault, node.fault.map_or("", Fault::as_str))
+            && self.parent_node.is_none_or(|parent| node.spec.parent_node == Some(parent))
+            && wanted.protected.is_none_or(|wanted| wanted == node.spec.protected.is_some())
+            && wanted.retired.is_none_or(|wanted| wanted == node.spec.retired.is_some())
+            && self.traits.is_subset(&node.spec.traits)
             && wanted.maintenance.is_none_or(|wanted| wanted == node.maintenance.is_some())
             && (wanted.conductor.is_empty()
                 || state.owner(node).is_some_and(|owner| owner.as_str() == wanted.conductor))

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod agents;
+mod allocations;
 mod conductors;
 mod dashboard;
 mod errors;
@@ -13,3 +14,4 @@ mod metrics;
 mod nodes;
 mod rest;
 mod restart;
+mod templates;

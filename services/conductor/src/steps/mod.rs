@@ -9,6 +9,8 @@ mod image;
 mod playbook;
 mod plugin;
 mod ramdisk;
+mod rescue;
+mod universal;
 
 pub(crate) use hardware::chain;
 pub(crate) use image::config_drive_iso;
@@ -166,22 +168,31 @@ async fn perform(context: &Context, job: &Job, resume: bool) -> Result<StepResul
     match &job.step {
         Step::VerifyPower => hardware::verify_power(context, job).await,
         Step::PrepareImage => image::prepare(context, job).await,
-        Step::Deploy | Step::PrepareCleaning | Step::PrepareInspection => {
-            boot_agent::run(context, job, resume).await
-        }
+        Step::Deploy
+        | Step::PrepareCleaning
+        | Step::PrepareInspection
+        | Step::PrepareRescue
+        | Step::PrepareService => boot_agent::run(context, job, resume).await,
+        Step::Rescue => rescue::run(context, job, resume).await,
+        Step::PowerOn(_) => universal::power_on(context, job).await,
+        Step::Reboot(_) => universal::reboot(context, job).await,
+        Step::Hold(_) => universal::hold().await,
+        Step::Wait(step) => universal::wait(context, job, step).await,
         Step::WriteImage => image::write(context, job, resume).await,
         Step::RunPlaybook => playbook::run(context, job).await,
         Step::WriteConfigdrive => image::write_config_drive(context, job, resume).await,
         Step::EraseDevicesMetadata => agent_task::erase_metadata(context, job, resume).await,
         Step::EraseDevices => agent_task::erase(context, job, resume).await,
         Step::PrepareInstanceBoot => hardware::boot_from_disk(context, job).await,
-        Step::TearDownAgent | Step::TearDownCleaning => {
+        Step::TearDownAgent | Step::TearDownCleaning | Step::TearDownService => {
             agent_task::sync(context, job, resume).await?;
             hardware::power_off(context, job).await
         }
         Step::BootRamdisk => ramdisk::boot(context, job).await,
         Step::TearDown => ramdisk::tear_down(context, job).await,
-        Step::TearDownInspection => hardware::power_off(context, job).await,
+        Step::TearDownInspection | Step::TearDownRescue | Step::PowerOff(_) => {
+            hardware::power_off(context, job).await
+        }
         Step::BootInstance => hardware::boot_instance(context, job).await,
         Step::Plugin(step) => plugin::run(context, job, step).await,
     }

@@ -88,7 +88,11 @@ impl Conductor {
             Step::PrepareImage => {
                 self.prepare(job).await.map(|it| StepResult::Image(it.resolved()))
             }
-            Step::Deploy | Step::PrepareCleaning | Step::PrepareInspection => {
+            Step::Deploy
+            | Step::PrepareCleaning
+            | Step::PrepareInspection
+            | Step::PrepareRescue
+            | Step::PrepareService => {
                 let patience = if resume { RETURN_LIMIT } else { Duration::ZERO };
                 self.connected(job, patience).await?;
                 Ok(StepResult::Agent(Inventory::default()))
@@ -119,16 +123,48 @@ impl Conductor {
                 self.order(job, Order::Boot(BootDevice::Disk)).await;
                 Ok(StepResult::Done)
             }
-            Step::TearDownAgent | Step::TearDownCleaning => {
+            // How a person is let in is nothing to the disk here.
+            Step::Rescue => {
+                self.agent_task(job, resume, Task::Sync).await.map(|()| StepResult::Done)
+            }
+            Step::PowerOn(_) => self.power_on(job, SILENCE_LIMIT).await,
+            Step::Reboot(_) => {
+                self.power_off(job).await;
+                self.power_on(job, Duration::ZERO).await
+            }
+            Step::Hold(_) => std::future::pending().await,
+            Step::Wait(step) => {
+                match step.wait_seconds() {
+                    Some(seconds) => self.world.exec.sleep(Duration::from_secs(seconds)).await,
+                    None => drop(self.connected(job, SILENCE_LIMIT).await?),
+                }
+                Ok(StepResult::Done)
+            }
+            Step::TearDownAgent | Step::TearDownCleaning | Step::TearDownService => {
                 self.sync(job, resume).await?;
                 Ok(self.power_off(job).await)
             }
-            Step::TearDown | Step::TearDownInspection => Ok(self.power_off(job).await),
+            Step::TearDown
+            | Step::TearDownInspection
+            | Step::TearDownRescue
+            | Step::PowerOff(_) => Ok(self.power_off(job).await),
             Step::BootInstance | Step::BootRamdisk => {
                 let state = self.order(job, Order::Power(PowerState::On)).await;
                 Ok(StepResult::Power(state))
             }
         }
+    }
+
+    /// Switches the machine on: into an agent while one is to run.
+    async fn power_on(
+        self: &Rc<Self>,
+        job: &Job,
+        patience: Duration,
+    ) -> Result<StepResult, Failure> {
+        if self.replica.get().node(job.node).is_some_and(|node| node.expects_agent()) {
+            self.connected(job, patience).await?;
+        }
+        Ok(StepResult::Power(self.order(job, Order::Power(PowerState::On)).await))
     }
 
     /// Has the BMC do something, again and again until it does.

@@ -158,12 +158,14 @@ impl Conductor {
         epoch: u64,
         target: PowerTarget,
     ) -> Result<(), String> {
-        if matches!(target, PowerTarget::Off | PowerTarget::Reboot) {
+        let goes_off = !matches!(target, PowerTarget::On | PowerTarget::Nmi);
+        let comes_on = target.state() == PowerState::On && target != PowerTarget::Nmi;
+        if goes_off {
             self.sessions.end(node);
             self.entitled(node, epoch).await;
             self.world.bmc(self.machine(node), epoch, Order::Power(PowerState::Off)).await?;
         }
-        if matches!(target, PowerTarget::On | PowerTarget::Reboot) {
+        if comes_on {
             self.entitled(node, epoch).await;
             self.world.bmc(self.machine(node), epoch, Order::Power(PowerState::On)).await?;
         }

@@ -20,7 +20,9 @@ impl WaitingIsExplained {
         match subject {
             Subject::Node(id) => state.node(*id).map_or(Ok(()), |node| explained(state, node)),
             Subject::Conductor(_) => state.nodes().try_for_each(|node| explained(state, node)),
-            Subject::Cluster | Subject::Port(_) => Ok(()),
+            Subject::Cluster | Subject::Port(_) | Subject::Allocation(_) | Subject::Template(_) => {
+                Ok(())
+            }
         }
     }
 }

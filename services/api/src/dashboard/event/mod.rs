@@ -138,6 +138,8 @@ fn subject(subject: &Subject, found: &Found) -> Markup {
             html! { a href=(format!("/nodes/{id}")) { "node " (name.map_or_else(|| id.to_string()[..8].to_owned(), Clone::clone)) } }
         }
         Subject::Port(id) => html! { "port " code { (id.to_string()[..8]) } },
+        Subject::Allocation(id) => html! { "allocation " code { (id.to_string()[..8]) } },
+        Subject::Template(id) => html! { "template " code { (id.to_string()[..8]) } },
         Subject::Conductor(id) => html! { "conductor " (id) },
         Subject::Cluster => html! { "cluster" },
     }

@@ -125,7 +125,13 @@ impl Follower {
             for stored in &batch {
                 match serde_json::from_slice(&stored.record) {
                     Ok(About { subject: Subject::Node(id) }) => drop(nodes.insert(id)),
-                    Ok(About { subject: Subject::Port(_) | Subject::Cluster }) => {}
+                    Ok(About {
+                        subject:
+                            Subject::Port(_)
+                            | Subject::Cluster
+                            | Subject::Allocation(_)
+                            | Subject::Template(_),
+                    }) => {}
                     Ok(About { subject: Subject::Conductor(_) }) | Err(_) => return Touched::Any,
                 }
                 after = stored.revision;

@@ -33,6 +33,8 @@ pub(in crate::dashboard) struct Fields {
     user_data: String,
     erase_devices_metadata: bool,
     erase_devices: bool,
+    rescue_password: String,
+    step: String,
 }
 
 /// `POST /nodes/{node}/{action}`: does it, and leads back to the node. What is refused is told there.
@@ -71,6 +73,7 @@ async fn send(
         node: node.clone(),
         version: 0,
         target: target.into(),
+        limit_seconds: 0,
     };
     let maintenance = |maintenance| v1::SetNodeMaintenanceRequest {
         command_id: command_id.clone(),
@@ -85,6 +88,21 @@ async fn send(
         Action::Provision(Verb::Provide) => api.provide_node(request(verb)).await,
         Action::Provision(Verb::Undeploy) => api.undeploy_node(request(verb)).await,
         Action::Provision(Verb::Abort) => api.abort_node(request(verb)).await,
+        Action::Provision(Verb::Unrescue) => api.unrescue_node(request(verb)).await,
+        Action::Provision(Verb::Unhold) => api.unhold_node(request(verb)).await,
+        Action::Provision(Verb::Rescue) => {
+            let rescue_password = fields.rescue_password;
+            let rescue = v1::RescueNodeRequest { command_id, node, version: 0, rescue_password };
+            api.rescue_node(by(actor, rescue)).await
+        }
+        Action::Provision(Verb::Service) => {
+            let step = v1::RequestedStep { step: fields.step, ..v1::RequestedStep::default() };
+            let service_steps = vec![step];
+            let runbook = String::new();
+            let service =
+                v1::ServiceNodeRequest { command_id, node, version: 0, service_steps, runbook };
+            api.service_node(by(actor, service)).await
+        }
         Action::Provision(Verb::Clean) => {
             let clean_steps = clean_steps(&fields);
             let clean = v1::CleanNodeRequest {
@@ -93,6 +111,7 @@ async fn send(
                 version: 0,
                 clean_steps,
                 plugin_steps: Vec::new(),
+                runbook: String::new(),
             };
             api.clean_node(by(actor, clean)).await
         }
@@ -107,6 +126,7 @@ async fn send(
         }
         Action::PowerOn => api.set_node_power(by(actor, power(v1::PowerTarget::On))).await,
         Action::PowerOff => api.set_node_power(by(actor, power(v1::PowerTarget::Off))).await,
+        Action::SoftOff => api.set_node_power(by(actor, power(v1::PowerTarget::SoftOff))).await,
         Action::Reboot => api.set_node_power(by(actor, power(v1::PowerTarget::Reboot))).await,
         Action::Maintain => api.set_node_maintenance(by(actor, maintenance(true))).await,
         Action::EndMaintenance => api.set_node_maintenance(by(actor, maintenance(false))).await,

@@ -60,6 +60,13 @@ async fn fields(dashboard: &Dashboard, action: Action) -> Markup {
                 label { input type="checkbox" name="erase_devices" value="true"; " erase_devices: overwrite the disks, which takes hours" }
             }
         },
+        Action::Provision(Verb::Rescue) => html! {
+            label.field { "Password" input type="password" name="rescue_password" required maxlength="255" autocomplete="new-password"; span.note { "of user rescue; it is stored as a hash, until the machine has it" } }
+        },
+        Action::Provision(Verb::Service) => html! {
+            label.field { "Step" input name="step" required list="steps" autocomplete="off" spellcheck="false"; span.note { "a universal step, or one of the agent's plug-ins that needs no arguments" } }
+            datalist #steps { @for step in ["reboot", "power_off", "power_on", "hold"] { option value=(step) {} } }
+        },
         Action::Maintain => html! {
             label.field { "Reason" input name="reason" maxlength="255" autocomplete="off"; }
         },

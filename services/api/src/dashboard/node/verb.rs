@@ -8,6 +8,7 @@ use bessemer_proto::v1;
 pub(super) enum Action {
     Provision(Verb),
     PowerOn,
+    SoftOff,
     PowerOff,
     Reboot,
     Maintain,
@@ -15,7 +16,7 @@ pub(super) enum Action {
 }
 
 /// What cannot be taken back.
-const CONSEQUENCES: [(Action, &str); 5] = [
+const CONSEQUENCES: [(Action, &str); 7] = [
     (Action::Provision(Verb::Deploy), "The root disk is overwritten with the image."),
     (
         Action::Provision(Verb::Rebuild),
@@ -26,18 +27,30 @@ const CONSEQUENCES: [(Action, &str); 5] = [
         "The machine is powered off, and its disks are erased unless cleaning is switched off for it. What runs on it is lost.",
     ),
     (Action::Provision(Verb::Clean), "What is on the disks is lost."),
+    (
+        Action::Provision(Verb::Rescue),
+        "What runs on the machine is cut off; its disks are left as they are.",
+    ),
+    (Action::Provision(Verb::Service), "What runs on the machine may be cut off."),
     (Action::PowerOff, "The machine is switched off at once, as by its button."),
 ];
 
 impl Action {
-    const FIXED: [Self; 5] =
-        [Self::PowerOn, Self::PowerOff, Self::Reboot, Self::Maintain, Self::EndMaintenance];
+    const FIXED: [Self; 6] = [
+        Self::PowerOn,
+        Self::SoftOff,
+        Self::PowerOff,
+        Self::Reboot,
+        Self::Maintain,
+        Self::EndMaintenance,
+    ];
 
     /// Its name in URLs.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Provision(verb) => verb.as_str(),
             Self::PowerOn => "power-on",
+            Self::SoftOff => "shut-down",
             Self::PowerOff => "power-off",
             Self::Reboot => "reboot",
             Self::Maintain => "maintenance",
@@ -75,7 +88,7 @@ impl Action {
         let state = status.provision_state.parse::<ProvisionState>();
         let verbs = state.map(ProvisionState::verbs).unwrap_or_default();
         let power = match status.power_state() {
-            v1::PowerState::On => [Self::PowerOff, Self::Reboot].as_slice(),
+            v1::PowerState::On => [Self::SoftOff, Self::PowerOff, Self::Reboot].as_slice(),
             v1::PowerState::Off => &[Self::PowerOn],
             v1::PowerState::Unspecified => &[Self::PowerOn, Self::PowerOff],
         };
@@ -108,7 +121,8 @@ mod tests {
         let names = |state| {
             Action::allowed(&status(state)).into_iter().map(Action::name).collect::<Vec<_>>()
         };
-        assert_eq!(names("available"), ["manage", "deploy", "power-off", "reboot", "maintenance"]);
+        let expected = ["manage", "deploy", "shut-down", "power-off", "reboot", "maintenance"];
+        assert_eq!(names("available"), expected);
         assert_eq!(names("deploying")[0], "abort");
     }
 }
