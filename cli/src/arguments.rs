@@ -90,6 +90,11 @@ impl Mutation {
     pub(crate) fn command_id(&self) -> String {
         self.command_id.unwrap_or_else(Uuid::now_v7).to_string()
     }
+
+    /// Whether the caller has chosen it.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.command_id.is_some()
+    }
 }
 
 /// Refuses the request when the node has changed since it was read.

@@ -66,8 +66,7 @@ impl Failure {
     }
 
     /// The kind of failure.
-    #[cfg(test)]
-    pub(crate) fn exit(&self) -> Exit {
+    pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }
 }

@@ -2,9 +2,9 @@
 
 use bessemer_proto::v1::{DeployNodeRequest, DeploymentSpec, ImageSpec};
 
+use super::fan_out::{Asked, Verb};
 use super::verdict::Goal;
-use super::wait::settle;
-use crate::arguments::{KeyValue, Mutation, Version, Wait};
+use crate::arguments::KeyValue;
 use crate::config_drive::ConfigDriveArguments;
 use crate::failure::Failure;
 use crate::image_argument::{ImageDigest, resolve};
@@ -15,8 +15,6 @@ use crate::step_argument::RequestedSteps;
 /// `node deploy`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Deploy {
-    /// Name or id of the node
-    node: String,
     /// URL, path on the image cache's host, or name or id of a prepared image
     #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
     image: Option<String>,
@@ -27,8 +25,6 @@ pub(crate) struct Deploy {
 /// `node rebuild`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rebuild {
-    /// Name or id of the node
-    node: String,
     /// URL, path, or name or id of a prepared image; with nothing given at all, the last deployment is repeated as it was
     #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
     image: Option<String>,
@@ -39,8 +35,6 @@ pub(crate) struct Rebuild {
 /// `node adopt`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Adopt {
-    /// Name or id of the node
-    node: String,
     /// What runs on it: URL, path, or name or id of a prepared image; a rebuild puts this on it
     #[arg(long, value_name = "URL|PATH|NAME|ID", help_heading = "Image")]
     image: Option<String>,
@@ -77,11 +71,7 @@ struct DeploymentArguments {
     #[command(flatten)]
     config_drive: ConfigDriveArguments,
     #[command(flatten)]
-    wait: Wait,
-    #[command(flatten)]
-    version: Version,
-    #[command(flatten)]
-    mutation: Mutation,
+    verb: Verb,
 }
 
 /// `KEY=VALUE` with the value as it is: hints are text.
@@ -100,20 +90,24 @@ impl std::str::FromStr for RootDeviceHint {
 impl Deploy {
     /// Asks for it, and waits if told to.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let spec = self.details.spec(session, self.image.as_deref()).await?;
-        let request = self.details.request(self.node, Some(spec));
-        let node = session.client.deploy_node(request).await?;
-        settle(session, node, &Goal::State("active"), &self.details.wait).await
+        let spec = Some(self.details.spec(session, self.image.as_deref()).await?);
+        let ask = async |asked: Asked| {
+            let node = session.client.deploy_node(request(asked, spec.clone())).await?;
+            Ok((node, Goal::State("active")))
+        };
+        self.details.verb.each(session, ask).await
     }
 }
 
 impl Adopt {
     /// Asks for it, and waits if told to.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let spec = self.details.spec(session, self.image.as_deref()).await?;
-        let request = self.details.request(self.node, Some(spec));
-        let node = session.client.adopt_node(request).await?;
-        settle(session, node, &Goal::State("active"), &self.details.wait).await
+        let spec = Some(self.details.spec(session, self.image.as_deref()).await?);
+        let ask = async |asked: Asked| {
+            let node = session.client.adopt_node(request(asked, spec.clone())).await?;
+            Ok((node, Goal::State("active")))
+        };
+        self.details.verb.each(session, ask).await
     }
 }
 
@@ -125,9 +119,11 @@ impl Rebuild {
             true => None,
             false => Some(self.details.spec(session, self.image.as_deref()).await?),
         };
-        let request = self.details.request(self.node, spec);
-        let node = session.client.rebuild_node(request).await?;
-        settle(session, node, &Goal::State("active"), &self.details.wait).await
+        let ask = async |asked: Asked| {
+            let node = session.client.rebuild_node(request(asked, spec.clone())).await?;
+            Ok((node, Goal::State("active")))
+        };
+        self.details.verb.each(session, ask).await
     }
 }
 
@@ -175,13 +171,11 @@ impl DeploymentArguments {
             && self.boot_iso.is_empty()
             && self.traits.is_empty()
     }
+}
 
-    fn request(&self, node: String, deployment: Option<DeploymentSpec>) -> DeployNodeRequest {
-        DeployNodeRequest {
-            command_id: self.mutation.command_id(),
-            node,
-            version: self.version.version,
-            deployment,
-        }
-    }
+fn request(
+    Asked { node, command_id, version }: Asked,
+    deployment: Option<DeploymentSpec>,
+) -> DeployNodeRequest {
+    DeployNodeRequest { command_id, node, version, deployment }
 }

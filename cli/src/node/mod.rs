@@ -3,11 +3,14 @@
 pub(crate) mod columns;
 mod deploy;
 mod edit;
+mod fan_out;
 pub(crate) mod history;
 mod power;
 mod provision;
 mod query;
+mod range;
 mod rescue;
+mod selection;
 mod spec;
 pub(crate) mod steps;
 pub(crate) mod verdict;
@@ -34,31 +37,31 @@ pub(crate) enum NodeCommand {
     /// Stop managing a machine
     Delete(edit::Delete),
     /// Take under management: enroll → manageable; available → manageable
-    Manage(provision::VerbArguments),
+    Manage(fan_out::Verb),
     /// Boot the agent and record what the machine is made of: manageable → inspecting → manageable
-    Inspect(provision::VerbArguments),
+    Inspect(fan_out::Verb),
     /// Take over a machine with what runs on it, and touch nothing: manageable → active
     Adopt(deploy::Adopt),
     /// Do steps of cleaning: manageable → cleaning → manageable
     Clean(provision::Clean),
     /// Clean and offer: manageable → available
-    Provide(provision::VerbArguments),
+    Provide(fan_out::Verb),
     /// Put an image on it: available → active
     Deploy(deploy::Deploy),
     /// Put an image on it again; without --image, the last deployment is repeated
     Rebuild(deploy::Rebuild),
     /// Take the image off it and clean: active → available
-    Undeploy(provision::VerbArguments),
+    Undeploy(fan_out::Verb),
     /// Stop what is going on
-    Abort(provision::VerbArguments),
+    Abort(fan_out::Verb),
     /// Boot the ramdisk, and let user `rescue` log in: active → rescue
     Rescue(rescue::Rescue),
     /// Boot its own system again: rescue → active
-    Unrescue(provision::VerbArguments),
+    Unrescue(fan_out::Verb),
     /// Do steps on a machine that keeps its deployment: active → servicing → active
     Service(provision::Service),
     /// Go on after a step `hold`
-    Unhold(provision::VerbArguments),
+    Unhold(fan_out::Verb),
     /// Switch on, off, or off and on; shut down; send an NMI
     Power(power::Power),
     /// Have conductors leave it alone, or not

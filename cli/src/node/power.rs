@@ -5,9 +5,9 @@ use bessemer_proto::v1::{
 };
 use clap::ValueEnum;
 
+use super::fan_out::{Asked, Verb};
 use super::verdict::Goal;
-use super::wait::settle;
-use crate::arguments::{Mutation, Version, Wait};
+use crate::arguments::{Mutation, Version};
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -16,17 +16,11 @@ use crate::session::Session;
 pub(crate) struct Power {
     /// What to do
     target: Target,
-    /// Name or id
-    node: String,
+    #[command(flatten)]
+    verb: Verb,
     /// When it is given up; an operating system may take its time to shut down, or not listen
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     limit_seconds: u32,
-    #[command(flatten)]
-    wait: Wait,
-    #[command(flatten)]
-    version: Version,
-    #[command(flatten)]
-    mutation: Mutation,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -56,18 +50,21 @@ impl Power {
             Target::SoftReboot => (PowerTarget::SoftReboot, PowerState::On),
             Target::Nmi => (PowerTarget::Nmi, PowerState::On),
         };
-        let before = GetNodeRequest { node: self.node.clone(), ..GetNodeRequest::default() };
-        let before = session.client.get_node(before).await?;
-        let error_before = before.status.map(|status| status.last_error).unwrap_or_default();
-        let request = SetNodePowerRequest {
-            command_id: self.mutation.command_id(),
-            node: self.node,
-            version: self.version.version,
-            target: target.into(),
-            limit_seconds: self.limit_seconds,
+        let ask = async |Asked { node, command_id, version }| {
+            let before = GetNodeRequest { node: node.clone(), ..GetNodeRequest::default() };
+            let before = session.client.get_node(before).await?;
+            let error_before = before.status.map(|status| status.last_error).unwrap_or_default();
+            let request = SetNodePowerRequest {
+                command_id,
+                node,
+                version,
+                target: target.into(),
+                limit_seconds: self.limit_seconds,
+            };
+            let node = session.client.set_node_power(request).await?;
+            Ok((node, Goal::Power { state, error_before }))
         };
-        let node = session.client.set_node_power(request).await?;
-        settle(session, node, &Goal::Power { state, error_before }, &self.wait).await
+        self.verb.each(session, ask).await
     }
 }
 

@@ -2,72 +2,77 @@
 
 use bessemer_proto::v1::{CleanNodeRequest, NodeVerbRequest, ServiceNodeRequest};
 
+use super::fan_out::{Asked, Verb};
 use super::verdict::Goal;
-use super::wait::settle;
-use crate::arguments::{Mutation, Version, Wait};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::step_argument::RequestedSteps;
 
-/// What such a verb takes.
-#[derive(Debug, clap::Args)]
-pub(crate) struct VerbArguments {
-    /// Name or id
-    node: String,
-    #[command(flatten)]
-    wait: Wait,
-    #[command(flatten)]
-    version: Version,
-    #[command(flatten)]
-    mutation: Mutation,
+impl From<Asked> for NodeVerbRequest {
+    fn from(Asked { node, command_id, version }: Asked) -> Self {
+        Self { command_id, node, version }
+    }
 }
 
-impl VerbArguments {
-    fn request(&self) -> NodeVerbRequest {
-        NodeVerbRequest {
-            command_id: self.mutation.command_id(),
-            node: self.node.clone(),
-            version: self.version.version,
-        }
-    }
-
+impl Verb {
     pub(super) async fn manage(self, session: &Session) -> Result<(), Failure> {
-        let node = session.client.manage_node(self.request()).await?;
-        settle(session, node, &Goal::State("manageable"), &self.wait).await
+        let ask = async |asked: Asked| {
+            let node = session.client.manage_node(asked.into()).await?;
+            Ok((node, Goal::State("manageable")))
+        };
+        self.each(session, ask).await
     }
 
     pub(super) async fn inspect(self, session: &Session) -> Result<(), Failure> {
-        let node = session.client.inspect_node(self.request()).await?;
-        settle(session, node, &Goal::State("manageable"), &self.wait).await
+        let ask = async |asked: Asked| {
+            let node = session.client.inspect_node(asked.into()).await?;
+            Ok((node, Goal::State("manageable")))
+        };
+        self.each(session, ask).await
     }
 
     pub(super) async fn provide(self, session: &Session) -> Result<(), Failure> {
-        let node = session.client.provide_node(self.request()).await?;
-        settle(session, node, &Goal::State("available"), &self.wait).await
+        let ask = async |asked: Asked| {
+            let node = session.client.provide_node(asked.into()).await?;
+            Ok((node, Goal::State("available")))
+        };
+        self.each(session, ask).await
     }
 
     pub(super) async fn undeploy(self, session: &Session) -> Result<(), Failure> {
-        let node = session.client.undeploy_node(self.request()).await?;
-        settle(session, node, &Goal::State("available"), &self.wait).await
+        let ask = async |asked: Asked| {
+            let node = session.client.undeploy_node(asked.into()).await?;
+            Ok((node, Goal::State("available")))
+        };
+        self.each(session, ask).await
     }
 
     pub(super) async fn unrescue(self, session: &Session) -> Result<(), Failure> {
-        let node = session.client.unrescue_node(self.request()).await?;
-        settle(session, node, &Goal::State("active"), &self.wait).await
+        let ask = async |asked: Asked| {
+            let node = session.client.unrescue_node(asked.into()).await?;
+            Ok((node, Goal::State("active")))
+        };
+        self.each(session, ask).await
     }
 
     pub(super) async fn unhold(self, session: &Session) -> Result<(), Failure> {
-        let node = session.client.unhold_node(self.request()).await?;
-        let goal = match super::state(&node) {
-            "cleaning" => Goal::Rest,
-            _ => Goal::State("active"),
+        let ask = async |asked: Asked| {
+            let node = session.client.unhold_node(asked.into()).await?;
+            let goal = match super::state(&node) {
+                "cleaning" => Goal::Rest,
+                _ => Goal::State("active"),
+            };
+            Ok((node, goal))
         };
-        settle(session, node, &goal, &self.wait).await
+        self.each(session, ask).await
     }
 
     pub(super) async fn abort(self, session: &Session) -> Result<(), Failure> {
-        let node = session.client.abort_node(self.request()).await?;
-        settle(session, node, &Goal::Rest, &self.wait).await
+        let ask = async |asked: Asked| {
+            let node = session.client.abort_node(asked.into()).await?;
+            Ok((node, Goal::Rest))
+        };
+        self.each(session, ask).await
     }
 }
 
@@ -75,7 +80,7 @@ impl VerbArguments {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Clean {
     #[command(flatten)]
-    verb: VerbArguments,
+    verb: Verb,
     /// `erase_devices_metadata` (partition tables and signatures) or `erase_devices` (overwrites the disks); repeatable
     #[arg(
         long = "clean-step",
@@ -93,14 +98,20 @@ pub(crate) struct Clean {
 
 impl Clean {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let NodeVerbRequest { command_id, node, version } = self.verb.request();
-        let clean_steps = self.clean_steps;
         let plugin_steps = self.plugin_steps.unwrap_or_default().0;
         let runbook = self.runbook.unwrap_or_default();
-        let request =
-            CleanNodeRequest { command_id, node, version, clean_steps, plugin_steps, runbook };
-        let node = session.client.clean_node(request).await?;
-        settle(session, node, &Goal::State("manageable"), &self.verb.wait).await
+        let ask = async |Asked { node, command_id, version }| {
+            let request = CleanNodeRequest {
+                command_id,
+                node,
+                version,
+                clean_steps: self.clean_steps.clone(),
+                plugin_steps: plugin_steps.clone(),
+                runbook: runbook.clone(),
+            };
+            Ok((session.client.clean_node(request).await?, Goal::State("manageable")))
+        };
+        self.verb.each(session, ask).await
     }
 }
 
@@ -108,7 +119,7 @@ impl Clean {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Service {
     #[command(flatten)]
-    verb: VerbArguments,
+    verb: Verb,
     /// Universal steps (`reboot`, `power_on`, `power_off`, `hold`, `wait`) and steps of the agent's plug-ins: a list of {step, args,
     /// priority, limit_seconds} as JSON or YAML, or a file with it
     #[arg(long, value_name = "FILE|JSON", required_unless_present = "runbook")]
@@ -120,11 +131,18 @@ pub(crate) struct Service {
 
 impl Service {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let NodeVerbRequest { command_id, node, version } = self.verb.request();
         let service_steps = self.service_steps.unwrap_or_default().0;
         let runbook = self.runbook.unwrap_or_default();
-        let request = ServiceNodeRequest { command_id, node, version, service_steps, runbook };
-        let node = session.client.service_node(request).await?;
-        settle(session, node, &Goal::State("active"), &self.verb.wait).await
+        let ask = async |Asked { node, command_id, version }| {
+            let request = ServiceNodeRequest {
+                command_id,
+                node,
+                version,
+                service_steps: service_steps.clone(),
+                runbook: runbook.clone(),
+            };
+            Ok((session.client.service_node(request).await?, Goal::State("active")))
+        };
+        self.verb.each(session, ask).await
     }
 }

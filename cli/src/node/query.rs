@@ -1,6 +1,6 @@
 //! `node list` and `node show`.
 
-use bessemer_proto::v1::{GetNodeRequest, ListNodesRequest, NodeFilter};
+use bessemer_proto::v1::{GetNodeRequest, ListNodesRequest, Node, NodeFilter};
 
 use super::columns::NODES;
 use crate::failure::Failure;
@@ -75,23 +75,25 @@ impl List {
             fault: self.fault,
             traits: self.traits,
         };
-        let mut nodes = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let page = session
-                .client
-                .list_nodes(ListNodesRequest {
-                    page_size: PAGE_SIZE,
-                    page_token,
-                    filter: Some(filter.clone()),
-                    stale_ok: false,
-                })
-                .await?;
-            nodes.extend(page.nodes);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                return session.format.list(&nodes, &NODES);
-            }
+        session.format.list(&all(session, &filter).await?, &NODES)
+    }
+}
+
+/// All nodes that match, page by page.
+pub(super) async fn all(session: &Session, filter: &NodeFilter) -> Result<Vec<Node>, Failure> {
+    let (mut nodes, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListNodesRequest {
+            page_size: PAGE_SIZE,
+            page_token,
+            filter: Some(filter.clone()),
+            stale_ok: false,
+        };
+        let page = session.client.list_nodes(request).await?;
+        nodes.extend(page.nodes);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(nodes);
         }
     }
 }

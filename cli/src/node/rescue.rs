@@ -5,39 +5,31 @@ use std::path::PathBuf;
 
 use bessemer_proto::v1::RescueNodeRequest;
 
+use super::fan_out::{Asked, Verb};
 use super::verdict::Goal;
-use super::wait::settle;
-use crate::arguments::{Mutation, Version, Wait};
 use crate::failure::Failure;
 use crate::session::Session;
 
 /// `node rescue`. The password is in no argument: those are seen by everybody on the host.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rescue {
-    /// Name or id
-    node: String,
+    #[command(flatten)]
+    verb: Verb,
     /// File with the password of user `rescue` in its first line; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     password_file: PathBuf,
-    #[command(flatten)]
-    wait: Wait,
-    #[command(flatten)]
-    version: Version,
-    #[command(flatten)]
-    mutation: Mutation,
 }
 
 impl Rescue {
     /// Asks for it, and waits if told to.
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let request = RescueNodeRequest {
-            command_id: self.mutation.command_id(),
-            rescue_password: self.password()?,
-            node: self.node,
-            version: self.version.version,
+        let rescue_password = self.password()?;
+        let ask = async |Asked { node, command_id, version }| {
+            let rescue_password = rescue_password.clone();
+            let request = RescueNodeRequest { command_id, node, version, rescue_password };
+            Ok((session.client.rescue_node(request).await?, Goal::State("rescue")))
         };
-        let node = session.client.rescue_node(request).await?;
-        settle(session, node, &Goal::State("rescue"), &self.wait).await
+        self.verb.each(session, ask).await
     }
 
     fn password(&self) -> Result<String, Failure> {

@@ -32,22 +32,28 @@ pub(super) async fn settle(
         return super::answer(session.format, &node, &sentence);
     }
     let began = Instant::now();
-    let node = follow(session, node, goal, wait.timeout).await?;
+    let mut screen = Screen::stderr();
+    let show = |node: &Node| {
+        screen.draw(&steps::live(node, SystemTime::now()), &[steps::plain(node)]);
+    };
+    let node = follow(session, node, goal, wait.timeout, POLL_INTERVAL, show).await?;
     let took = quantity::duration(began.elapsed());
     let sentence = format!("is `{}` after {took}", super::state(&node));
     super::answer(session.format, &node, &sentence)
 }
 
-async fn follow(
+/// Reads a node every `interval` until it has come to the goal, or cannot any more; shows it each time.
+pub(super) async fn follow(
     session: &Session,
     mut node: Node,
     goal: &Goal,
     timeout: Option<Duration>,
+    interval: Duration,
+    mut show: impl FnMut(&Node),
 ) -> Result<Node, Failure> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let mut screen = Screen::stderr();
     loop {
-        screen.draw(&steps::live(&node, SystemTime::now()), &[steps::plain(&node)]);
+        show(&node);
         match goal.verdict(&node) {
             Verdict::Reached => return Ok(node),
             Verdict::Failed { message, hint } => {
@@ -60,7 +66,7 @@ async fn follow(
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(timed_out(&node, timeout.unwrap_or_default()));
         }
-        tokio::time::sleep(POLL_INTERVAL).await;
+        tokio::time::sleep(interval).await;
         let id = node.metadata.as_ref().map(|metadata| metadata.id.clone()).unwrap_or_default();
         node = session
             .client

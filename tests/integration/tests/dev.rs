@@ -156,6 +156,44 @@ async fn history_is_exported_checked_and_replayed_without_the_cluster() {
 }
 
 #[tokio::test]
+async fn one_command_is_for_many_nodes() {
+    let data = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--machines", "3"], data.path()).await;
+    let states = async || -> Vec<String> {
+        let nodes = dev.json("node list").await;
+        let state = |node: &Value| node["status"]["provision_state"].as_str().unwrap().to_owned();
+        nodes.as_array().unwrap().iter().map(state).collect()
+    };
+    let meant = dev.bessemer("node manage machine-[1-2] machine-2 --dry-run -o name").await;
+    assert_eq!(String::from_utf8_lossy(&meant.stdout), "machine-1\nmachine-2\n");
+    assert_eq!(states().await, ["enroll"; 3]);
+
+    // One of them is not there: the others go on, and it is told which one failed.
+    let output = dev.bessemer("node manage machine-[1-4] --wait --timeout 50s").await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let complaint = said(&output);
+    assert!(complaint.contains("machine-4: error: no node `machine-4`"), "{complaint}");
+    assert!(complaint.contains("1 of 4 nodes"), "{complaint}");
+    assert_eq!(states().await, ["manageable"; 3]);
+
+    let provided = dev.json("node provide --select state=manageable --wait --timeout 50s").await;
+    assert_eq!(provided.as_array().unwrap().len(), 3);
+    assert_eq!(states().await, ["available"; 3]);
+    for (line, complaint) in [
+        ("node manage machine-[1-2] --version 4", "--version is of one node, and 2 are meant"),
+        ("node manage machine-[2-1]", "goes backwards"),
+        ("node manage --select colour=red", "`colour` is none of"),
+        ("node manage --select state=active", "no node matches --select"),
+    ] {
+        let output = dev.bessemer(line).await;
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        assert!(said(&output).contains(complaint), "{line}: {}", said(&output));
+    }
+    assert_eq!(states().await, ["available"; 3]);
+    dev.interrupt().await;
+}
+
+#[tokio::test]
 async fn exit_codes_tell_refusals_from_timeouts_and_silence() {
     let data = tempfile::tempdir().unwrap();
     let arguments = ["--listen", "127.0.0.1:0", "--machines", "1"];
