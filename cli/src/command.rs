@@ -8,6 +8,7 @@ use crate::cluster::ClusterCommand;
 use crate::conductor::ConductorCommand;
 use crate::demo::Demo;
 use crate::dev::Dev;
+use crate::doctor::Doctor;
 use crate::event::EventCommand;
 use crate::failure::Failure;
 use crate::image::ImageCommand;
@@ -93,6 +94,8 @@ enum Command {
     /// Who drives the machines
     #[command(subcommand)]
     Conductor(ConductorCommand),
+    /// Look at members, conductors, image caches and nodes, and say what is wrong and what to do
+    Doctor(Doctor),
     /// Run a whole cluster in this process, for development
     Dev(Dev),
     /// Show what Bessemer does: a cluster, machines, an image, and every byte checked
@@ -120,6 +123,7 @@ impl CommandLine {
             Command::Event(command) => command.run(&session()?).await,
             Command::Cluster(command) => command.run(&session()?).await,
             Command::Conductor(command) => command.run(&session()?).await,
+            Command::Doctor(doctor) => doctor.run(&session()?).await,
             Command::Dev(dev) => dev.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Completion { shell } => completion(shell),
@@ -226,6 +230,7 @@ mod tests {
             "bessemer cluster restore /srv/bessemer.backup --data-dir /tmp/d --member-id 1 --address 10.0.0.1:6385",
             "bessemer dev --data /tmp/d --listen 127.0.0.1:7000 --members 3 --nats nats://h --machines 4",
             "bessemer demo --image /srv/a.qcow2 --machines 5",
+            "bessemer doctor -o json",
             "bessemer completion bash",
         ] {
             if let Err(error) = parse(line) {

@@ -8,6 +8,7 @@ mod conductor;
 mod config_drive;
 mod demo;
 mod dev;
+mod doctor;
 mod event;
 mod failure;
 mod image;

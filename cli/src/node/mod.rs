@@ -7,7 +7,7 @@ mod fan_out;
 pub(crate) mod history;
 mod power;
 mod provision;
-mod query;
+pub(crate) mod query;
 mod range;
 mod rescue;
 mod selection;

@@ -80,7 +80,7 @@ impl List {
 }
 
 /// All nodes that match, page by page.
-pub(super) async fn all(session: &Session, filter: &NodeFilter) -> Result<Vec<Node>, Failure> {
+pub(crate) async fn all(session: &Session, filter: &NodeFilter) -> Result<Vec<Node>, Failure> {
     let (mut nodes, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = ListNodesRequest {

@@ -1,6 +1,7 @@
 //! The cluster itself.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use bessemer_domain::ids::ConductorId;
 use bessemer_domain::{CommandBody, Invalid};
@@ -45,6 +46,7 @@ impl ClusterService for Api {
                 .collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             waits_for: status.waits_for.unwrap_or_default(),
+            time: Some(SystemTime::now().into()),
         }))
     }
 

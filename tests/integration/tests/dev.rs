@@ -194,6 +194,24 @@ async fn one_command_is_for_many_nodes() {
 }
 
 #[tokio::test]
+async fn a_doctor_tells_what_is_wrong() {
+    let data = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--members", "3"], data.path()).await;
+    let output = dev.bessemer("doctor").await;
+    let said_to_people = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(said_to_people.contains("ok       members     all 3 answer"), "{said_to_people}");
+    // `dev` runs one conductor, which is worth a warning once there is a node.
+    dev.json("node create --name m1 --driver fake").await;
+    let findings = dev.json("doctor").await;
+    let warnings = findings.as_array().unwrap().iter();
+    let warnings: Vec<_> = warnings.filter(|finding| finding["severity"] == "warning").collect();
+    assert_eq!(warnings.len(), 1, "{findings}");
+    assert_eq!(warnings[0]["about"], "conductors");
+    dev.interrupt().await;
+}
+
+#[tokio::test]
 async fn exit_codes_tell_refusals_from_timeouts_and_silence() {
     let data = tempfile::tempdir().unwrap();
     let arguments = ["--listen", "127.0.0.1:0", "--machines", "1"];
