@@ -34,6 +34,7 @@ pub(super) fn described(node: &Node, brought: Brought) -> Result<v1::DeploymentS
     let boots_ramdisk = interface == DeployInterface::Ramdisk;
     let booted = |key| if boots_ramdisk { info.text(key) } else { Ok(String::new()) };
     Ok(v1::DeploymentSpec {
+        traits: Vec::new(),
         image,
         deploy_interface: interface.as_str().to_owned(),
         image_download_source: download_source(node)?,

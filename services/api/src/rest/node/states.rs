@@ -71,6 +71,7 @@ pub(in crate::rest) async fn power(
     }
     refuse_others(&request)?;
     let message = v1::SetNodePowerRequest {
+        limit_seconds: 0,
         command_id: asked.command_id(&body.0, ""),
         node: reference(&node)?.to_string(),
         version: asked.expected_version(),
