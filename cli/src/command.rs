@@ -124,7 +124,7 @@ impl CommandLine {
             Command::Cluster(command) => command.run(&session()?).await,
             Command::Conductor(command) => command.run(&session()?).await,
             Command::Doctor(doctor) => doctor.run(&session()?).await,
-            Command::Dev(dev) => dev.run().await,
+            Command::Dev(dev) => Box::pin(dev.run()).await,
             Command::Demo(demo) => demo.run().await,
             Command::Completion { shell } => completion(shell),
         }

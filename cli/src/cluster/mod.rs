@@ -205,6 +205,7 @@ mod tests {
                 .into(),
             version: "0.1.0".into(),
             waits_for: String::new(),
+            time: None,
         };
         let member = |id, leader| Member {
             id,
