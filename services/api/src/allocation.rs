@@ -127,7 +127,7 @@ impl Api {
 }
 
 /// An allocation by its id, or by its name.
-fn find<'a>(state: &'a State, reference: &str) -> Result<&'a Allocation, Failure> {
+pub(crate) fn find<'a>(state: &'a State, reference: &str) -> Result<&'a Allocation, Failure> {
     let found = match reference.parse() {
         Ok(id) => state.allocation(id),
         Err(_) if reference.is_empty() => {

@@ -4,6 +4,7 @@
 //! put as the messages that any other client would send, so that rules and words are those of the core. Nothing is
 //! stored here.
 
+mod allocation;
 mod answer;
 mod asked;
 mod auth;
@@ -98,6 +99,7 @@ fn router(rest: Arc<Rest>) -> Router {
         .route("/", get(node::list).post(node::create))
         .route("/detail", get(node::detail))
         .route("/{node}", get(node::show).patch(node::update).delete(node::delete))
+        .route("/{node}/allocation", get(allocation::of_node).delete(allocation::delete_of_node))
         .route("/{node}/history", get(node::history::list))
         .route("/{node}/history/{entry}", get(node::history::show))
         .route("/{node}/inventory", get(node::inventory::show))
@@ -106,6 +108,11 @@ fn router(rest: Arc<Rest>) -> Router {
         .route("/{node}/states", get(node::states::show))
         .route("/{node}/states/power", put(node::states::power))
         .route("/{node}/states/provision", put(node::states::provision))
+        .route(
+            "/{node}/traits",
+            get(node::traits::list).put(node::traits::replace).delete(node::traits::clear),
+        )
+        .route("/{node}/traits/{trait}", put(node::traits::add).delete(node::traits::remove))
         .route("/{node}/validate", get(node::validate::validate));
     let ports = Router::new()
         .route("/", get(port::list).post(port::create))
@@ -116,6 +123,8 @@ fn router(rest: Arc<Rest>) -> Router {
         .route("/v1", get(root::v1))
         .nest("/v1/nodes", nodes)
         .nest("/v1/ports", ports)
+        .route("/v1/allocations", get(allocation::list).post(allocation::create))
+        .route("/v1/allocations/{allocation}", get(allocation::show).delete(allocation::delete))
         .route("/v1/conductors", get(conductor::list))
         .route("/v1/conductors/{hostname}", get(conductor::show))
         .route("/v1/drivers", get(driver::list))

@@ -9,7 +9,8 @@ use super::resource::links;
 use super::version::Microversion;
 
 /// What `/v1` names, and the version of the API that it came with.
-const RESOURCES: &[(&str, u16)] = &[("conductors", 49), ("drivers", 1), ("nodes", 1), ("ports", 1)];
+const RESOURCES: &[(&str, u16)] =
+    &[("allocations", 52), ("conductors", 49), ("drivers", 1), ("nodes", 1), ("ports", 1)];
 
 /// `GET /`
 pub(super) async fn index(asked: Asked) -> Response {

@@ -2,7 +2,7 @@
 
 use bessemer_domain::Timestamp;
 use bessemer_domain::node::{
-    Node, Plan, PlanKind, PowerState, PowerTarget, ProvisionState, StepStatus,
+    Fault, Node, Plan, PlanKind, PowerState, PowerTarget, ProvisionState, StepStatus,
 };
 use bessemer_wire::{mask, time};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ type F = Field<Node>;
 const FIELDS: &[F] = &[
     F::new("uuid", 1, |node, _| node.id.to_string().into()).summary(),
     F::new("name", 5, |node, _| optional(node.name.as_ref())).summary(),
-    F::new("instance_uuid", 1, |_, _| Value::Null).summary(),
+    F::new("instance_uuid", 1, |node, _| optional(node.allocation)).summary(),
     F::new("maintenance", 1, |node, _| node.maintenance.is_some().into()).summary(),
     F::new("power_state", 1, |node, _| power_state(node.power.state)).summary(),
     F::new("provision_state", 1, |node, context| {
@@ -48,7 +48,7 @@ const FIELDS: &[F] = &[
     F::new("target_provision_state", 1, |node, _| optional(node.provision.target)),
     F::new("provision_updated_at", 1, |node, _| at(node.provision.since)),
     F::new("last_error", 1, |node, _| optional(node.last_error.as_ref())),
-    F::new("fault", 42, |_, _| Value::Null),
+    F::new("fault", 42, |node, _| optional(node.fault.map(Fault::as_str))),
     F::new("reservation", 1, |node, context| {
         let busy = node.current_step().and_then(|_| context.state.claimant(node));
         optional(busy)
@@ -64,6 +64,15 @@ const FIELDS: &[F] = &[
     F::new("resource_class", 21, |node, _| text(&node.spec.resource_class)),
     F::new("description", 51, |node, _| text(&node.spec.description)),
     F::new("owner", 50, |node, _| text(&node.spec.owner)),
+    F::new("lessee", 65, |node, _| text(&node.spec.lessee)),
+    F::new("shard", 82, |node, _| text(&node.spec.shard)),
+    F::new("parent_node", 83, |node, _| optional(node.spec.parent_node)),
+    F::new("traits", 37, |node, _| traits(node)).unsortable(),
+    F::new("allocation_uuid", 52, |node, _| optional(node.allocation)).unsortable(),
+    F::new("protected", 48, |node, _| node.spec.protected.is_some().into()),
+    F::new("protected_reason", 48, |node, _| reason(node.spec.protected.as_deref())),
+    F::new("retired", 61, |node, _| node.spec.retired.is_some().into()),
+    F::new("retired_reason", 61, |node, _| reason(node.spec.retired.as_deref())),
     F::new("automated_clean", 47, |node, _| node.spec.automated_clean.into()),
     F::new("deploy_interface", 31, |node, _| node.spec.deploy_interface().as_str().into()),
     F::new("bios_interface", 40, |node, _| interface(node, "bios_interface")),
@@ -81,6 +90,7 @@ const FIELDS: &[F] = &[
     F::new("clean_step", 7, |node, _| step(node, &[PlanKind::Clean, PlanKind::ManualClean]))
         .unsortable(),
     F::new("deploy_step", 44, |node, _| step(node, &[PlanKind::Deploy])).unsortable(),
+    F::new("service_step", 87, |node, _| step(node, &[PlanKind::Service])).unsortable(),
     F::new("inspection_started_at", 6, |node, _| inspected(node, |plan| plan.0)),
     F::new("inspection_finished_at", 6, |node, _| inspected(node, |plan| plan.1)),
     F::new("created_at", 1, |node, _| at(node.created_at)),
@@ -93,20 +103,10 @@ const FIELDS: &[F] = &[
     ),
     // What a node of this cluster never has.
     F::new("chassis_uuid", 1, |_, _| Value::Null),
-    F::new("allocation_uuid", 52, |_, _| Value::Null).unsortable(),
     F::new("instance_name", 104, |_, _| Value::Null),
-    F::new("lessee", 65, |_, _| Value::Null),
-    F::new("shard", 82, |_, _| Value::Null),
-    F::new("parent_node", 83, |_, _| Value::Null),
-    F::new("traits", 37, |_, _| json!([])).unsortable(),
-    F::new("protected", 48, |_, _| false.into()),
-    F::new("protected_reason", 48, |_, _| Value::Null),
-    F::new("retired", 61, |_, _| false.into()),
-    F::new("retired_reason", 61, |_, _| Value::Null),
     F::new("network_data", 66, |_, _| json!({})).unsortable(),
     F::new("boot_mode", 75, |_, _| Value::Null),
     F::new("secure_boot", 75, |_, _| Value::Null),
-    F::new("service_step", 87, |_, _| json!({})).unsortable(),
     F::new("disable_power_off", 95, |_, _| false.into()),
     F::new("health", 109, |_, _| Value::Null),
     F::new("console_enabled", 1, |_, _| false.into()),
@@ -124,6 +124,16 @@ fn optional(value: Option<impl ToString>) -> Value {
 /// Ironic has null where the core has an empty text.
 fn text(text: &str) -> Value {
     if text.is_empty() { Value::Null } else { text.into() }
+}
+
+/// Why, where that was said.
+fn reason(reason: Option<&str>) -> Value {
+    text(reason.unwrap_or_default())
+}
+
+/// A node's traits, as a list.
+pub(super) fn traits(node: &Node) -> Value {
+    node.spec.traits.iter().map(ToString::to_string).collect()
 }
 
 fn interface(node: &Node, field: &str) -> Value {
@@ -156,6 +166,8 @@ fn target_power_state(node: &Node) -> Value {
     match node.power.request.as_ref().map(|request| request.target) {
         None => Value::Null,
         Some(PowerTarget::Reboot) => "rebooting".into(),
+        Some(PowerTarget::SoftOff) => "soft power off".into(),
+        Some(PowerTarget::SoftReboot) => "soft rebooting".into(),
         Some(target) => power_state(Some(target.state())),
     }
 }

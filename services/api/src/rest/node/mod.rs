@@ -10,6 +10,7 @@ pub(super) mod inventory;
 mod patch;
 mod settings;
 pub(super) mod states;
+pub(super) mod traits;
 pub(super) mod validate;
 
 use axum::extract::{Path, Query as Pairs};

@@ -21,6 +21,8 @@ pub(super) enum Setting {
     Driver,
     Text(fn(&mut Spec) -> &mut String),
     Flag(fn(&mut Spec) -> &mut Option<bool>),
+    /// Off when nothing is said.
+    Switch(fn(&mut Spec) -> &mut bool),
     Object(fn(&mut Spec) -> &mut Option<Struct>),
     /// The one that the hardware type has, and no other.
     Interface,
@@ -44,13 +46,13 @@ const SETTINGS: &[(&str, Setting)] = &[
     ("chassis_uuid", Setting::Nothing),
     ("instance_uuid", Setting::Nothing),
     ("instance_name", Setting::Nothing),
-    ("lessee", Setting::Nothing),
-    ("shard", Setting::Nothing),
-    ("parent_node", Setting::Nothing),
-    ("protected", Setting::Nothing),
-    ("protected_reason", Setting::Nothing),
-    ("retired", Setting::Nothing),
-    ("retired_reason", Setting::Nothing),
+    ("lessee", Setting::Text(|spec| &mut spec.lessee)),
+    ("shard", Setting::Text(|spec| &mut spec.shard)),
+    ("parent_node", Setting::Text(|spec| &mut spec.parent_node)),
+    ("protected", Setting::Switch(|spec| &mut spec.protected)),
+    ("protected_reason", Setting::Text(|spec| &mut spec.protected_reason)),
+    ("retired", Setting::Switch(|spec| &mut spec.retired)),
+    ("retired_reason", Setting::Text(|spec| &mut spec.retired_reason)),
     ("network_data", Setting::Nothing),
     ("disable_power_off", Setting::Nothing),
 ];
@@ -102,6 +104,7 @@ impl Draft {
             Setting::Driver => driver(&text(field, value)?).clone_into(&mut spec.driver),
             Setting::Text(place) => *place(spec) = text(field, value)?,
             Setting::Flag(place) => *place(spec) = flag(field, value)?,
+            Setting::Switch(place) => *place(spec) = flag(field, value)?.unwrap_or_default(),
             Setting::Object(place) => *place(spec) = Some(json::to_proto(&object(field, value)?)),
             Setting::Interface => check_interface(field, value, of_driver)?,
             Setting::Nothing if is_nothing(value) => {}
@@ -198,14 +201,15 @@ mod tests {
         );
         assert_eq!(set("extra", &json!({"a": 1})).unwrap().spec.extra.unwrap().fields.len(), 1);
         set("boot_interface", &json!("fake")).unwrap();
-        set("retired", &json!("False")).unwrap();
+        assert!(!set("retired", &json!("False")).unwrap().spec.retired);
+        assert!(set("protected", &json!(true)).unwrap().spec.protected);
         let wrong = [
             ("driver", json!(1)),
             ("extra", json!("x")),
             ("automated_clean", json!(2)),
             ("boot_interface", json!("ipxe")),
             ("name", json!("detail")),
-            ("protected", json!(true)),
+            ("network_data", json!({"links": []})),
             ("power_state", json!("power on")),
         ];
         for (field, value) in wrong {

@@ -53,25 +53,29 @@ pub(in crate::rest) async fn power(
         "soft power off" | "soft rebooting" if asked.version.0 < SOFT_POWER_SINCE => {
             return Err(Fault::since("soft power off", SOFT_POWER_SINCE));
         }
+        "soft power off" => v1::PowerTarget::SoftOff,
+        "soft rebooting" => v1::PowerTarget::SoftReboot,
         other => {
             return Err(Fault::bad_request(format!(
-                "target `{other}` is none of: power on, power off, rebooting"
+                "target `{other}` is none of: power on, power off, rebooting, soft power off, soft rebooting"
             )));
         }
     };
-    match request.remove("timeout") {
-        None | Some(Value::Null) => {}
+    let limit_seconds = match request.remove("timeout") {
+        None | Some(Value::Null) => 0,
         Some(_) if asked.version.0 < SOFT_POWER_SINCE => {
             return Err(Fault::since("timeout", SOFT_POWER_SINCE));
         }
-        Some(other) => {
-            let message = format!("timeout `{other}` cannot be chosen; it is ten minutes");
-            return Err(Fault::bad_request(message));
+        Some(seconds) => {
+            let whole = seconds.as_u64().and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
+            let wrong =
+                || Fault::bad_request(format!("timeout `{seconds}` is no number of seconds"));
+            whole.ok_or_else(wrong)?
         }
-    }
+    };
     refuse_others(&request)?;
     let message = v1::SetNodePowerRequest {
-        limit_seconds: 0,
+        limit_seconds,
         command_id: asked.command_id(&body.0, ""),
         node: reference(&node)?.to_string(),
         version: asked.expected_version(),
@@ -93,7 +97,11 @@ const TARGETS: &[(&str, u16)] = &[
     ("manage", 4),
     ("provide", 4),
     ("rebuild", 1),
+    ("rescue", 38),
+    ("service", 87),
     ("undeploy", 73),
+    ("unhold", 85),
+    ("unrescue", 38),
 ];
 
 /// Versions with which parts of provision requests came.
@@ -102,6 +110,7 @@ const REBUILD_CONFIG_DRIVE_SINCE: u16 = 35;
 const CONFIG_DRIVE_DOCUMENTS_SINCE: u16 = 56;
 const VENDOR_DATA_SINCE: u16 = 59;
 const DEPLOY_STEPS_SINCE: u16 = 69;
+const RUNBOOK_SINCE: u16 = 92;
 
 /// `PUT /v1/nodes/{node}/states/provision`
 pub(in crate::rest) async fn provision(
@@ -114,10 +123,18 @@ pub(in crate::rest) async fn provision(
     let target = take_text(&mut request, "target")?;
     check_target(&target, asked.version.0)?;
     let brought = brought(&mut request, &target, asked.version.0)?;
-    let clean_steps = request.remove("clean_steps").unwrap_or_default();
-    if !clean_steps.is_null() && target != "clean" {
-        return Err(Fault::bad_request("clean_steps is only for target `clean`"));
-    }
+    let mut only = |field: &str, targets: &[&str]| {
+        let value = request.remove(field).unwrap_or_default();
+        if value.is_null() || targets.contains(&target.as_str()) {
+            return Ok(value);
+        }
+        let targets = targets.join("`, `");
+        Err(Fault::bad_request(format!("{field} is only for target `{targets}`")))
+    };
+    let clean_steps = only("clean_steps", &["clean"])?;
+    let service_steps = only("service_steps", &["service"])?;
+    let rescue_password = only("rescue_password", &["rescue"])?;
+    let runbook = runbook(&only("runbook", &["clean", "service"])?, asked.version.0)?;
     refuse_others(&request)?;
     let ask = Ask {
         api: &rest.api,
@@ -138,7 +155,11 @@ pub(in crate::rest) async fn provision(
             let deploy = ask.deployment(|node| deployment::described(node, brought).map(Some));
             ask.api.adopt_node(asked.by(deploy.await?)).await?
         }
-        "clean" => ask.api.clean_node(asked.by(ask.cleaning(&clean_steps)?)).await?,
+        "clean" => ask.api.clean_node(asked.by(ask.cleaning(&clean_steps, runbook)?)).await?,
+        "service" => ask.api.service_node(asked.by(ask.service(&service_steps, runbook)?)).await?,
+        "rescue" => ask.api.rescue_node(asked.by(ask.rescue(&rescue_password)?)).await?,
+        "unrescue" => ask.api.unrescue_node(asked.by(ask.verb())).await?,
+        "unhold" => ask.api.unhold_node(asked.by(ask.verb())).await?,
         "manage" => ask.api.manage_node(asked.by(ask.verb())).await?,
         "inspect" => ask.api.inspect_node(asked.by(ask.verb())).await?,
         "provide" => ask.api.provide_node(asked.by(ask.verb())).await?,
@@ -223,7 +244,7 @@ impl Ask<'_> {
     }
 
     /// Steps of plug-ins come in the order in which they are given, unless they say otherwise.
-    fn cleaning(&self, steps: &Value) -> Result<v1::CleanNodeRequest, Fault> {
+    fn cleaning(&self, steps: &Value, runbook: String) -> Result<v1::CleanNodeRequest, Fault> {
         if self.asked.version.0 < CLEAN_STEPS_SINCE {
             return Err(Fault::since("clean_steps", CLEAN_STEPS_SINCE));
         }
@@ -231,6 +252,7 @@ impl Ask<'_> {
             command_id: self.command_id.clone(),
             node: self.node.clone(),
             version: self.asked.expected_version(),
+            runbook,
             ..v1::CleanNodeRequest::default()
         };
         let mut priorities = AGENT_PRIORITIES.rev();
@@ -245,6 +267,42 @@ impl Ask<'_> {
             clean.plugin_steps.push(step);
         }
         Ok(clean)
+    }
+
+    fn service(&self, steps: &Value, runbook: String) -> Result<v1::ServiceNodeRequest, Fault> {
+        let steps = steps_of("service_steps", steps)?.iter();
+        let steps = steps.map(|step| requested("service_steps", step));
+        Ok(v1::ServiceNodeRequest {
+            command_id: self.command_id.clone(),
+            node: self.node.clone(),
+            version: self.asked.expected_version(),
+            service_steps: steps.collect::<Result<_, _>>()?,
+            runbook,
+        })
+    }
+
+    fn rescue(&self, password: &Value) -> Result<v1::RescueNodeRequest, Fault> {
+        let Value::String(password) = password else {
+            // The value is a secret, whatever it is.
+            let message = "rescue_password is required for target `rescue`, and is a text";
+            return Err(Fault::bad_request(message));
+        };
+        Ok(v1::RescueNodeRequest {
+            command_id: self.command_id.clone(),
+            node: self.node.clone(),
+            version: self.asked.expected_version(),
+            rescue_password: password.clone(),
+        })
+    }
+}
+
+/// The runbook that a request names, by name or UUID.
+fn runbook(runbook: &Value, version: u16) -> Result<String, Fault> {
+    match runbook {
+        Value::Null => Ok(String::new()),
+        _ if version < RUNBOOK_SINCE => Err(Fault::since("runbook", RUNBOOK_SINCE)),
+        Value::String(runbook) => Ok(runbook.clone()),
+        other => Err(Fault::bad_request(format!("runbook `{other}` is not a text"))),
     }
 }
 

@@ -333,6 +333,87 @@ async fn a_node_is_taken_through_its_states() {
 }
 
 #[tokio::test]
+async fn nodes_are_allocated_by_class_and_traits() {
+    let ironic = Ironic::start().await;
+    let (running, traits) = (&ironic.running, "/v1/nodes/n1/traits");
+    let uuid = ironic.create("n1").await;
+    let describe = json!([
+        {"op": "add", "path": "/resource_class", "value": "gold"},
+        {"op": "add", "path": "/lessee", "value": "you"},
+        {"op": "add", "path": "/retired_reason", "value": "nothing to a node that is not"},
+    ]);
+    let node = ironic.patch("/v1/nodes/n1", describe).await.expect(200).body;
+    assert_eq!((&node["lessee"], &node["retired_reason"]), (&json!("you"), &Value::Null));
+    ironic.put(traits, json!({"traits": ["CUSTOM_GPU", "CUSTOM_OLD"]})).await.expect(204);
+    ironic.delete(&format!("{traits}/CUSTOM_OLD")).await.expect(204);
+    ironic.delete(&format!("{traits}/CUSTOM_OLD")).await.expect(404);
+    ironic.put(&format!("{traits}/CUSTOM_SSD"), Value::Null).await.expect(204);
+    ironic.put(&format!("{traits}/lower"), Value::Null).await.expect(400);
+    ironic.put(traits, json!({"traits": "CUSTOM_GPU"})).await.expect(400);
+    let shown = ironic.get(traits).await.expect(200).body;
+    assert_eq!(shown["traits"], json!(["CUSTOM_GPU", "CUSTOM_SSD"]));
+
+    let wanted = json!({"name": "a1", "resource_class": "gold", "traits": ["CUSTOM_GPU"]});
+    let failed = ironic.post("/v1/allocations", wanted.clone()).await.expect(201).body;
+    assert_eq!((&failed["state"], &failed["node_uuid"]), (&json!("error"), &Value::Null));
+    assert!(failed["last_error"].is_string(), "{failed}");
+    ironic.post("/v1/allocations", wanted.clone()).await.expect(409);
+    ironic.delete("/v1/allocations/a1").await.expect(204);
+    for verb in ["manage", "provide"] {
+        ironic.put("/v1/nodes/n1/states/provision", json!({"target": verb})).await.expect(202);
+        if verb == "manage" {
+            running.claim("n1").await;
+            running.run_step("n1", StepResult::Done).await;
+        }
+    }
+    let made = ironic.post("/v1/allocations", wanted).await.expect(201);
+    assert_eq!((&made.body["state"], &made.body["node_uuid"]), (&json!("active"), &json!(uuid)));
+    assert_eq!(ironic.get("/v1/allocations/a1").await.expect(200).body, made.body);
+    assert_eq!(ironic.get("/v1/nodes/n1/allocation").await.expect(200).body, made.body);
+    let node = ironic.get("/v1/nodes/n1").await.body;
+    assert_eq!(node["allocation_uuid"], made.body["uuid"]);
+    assert_eq!(node["instance_uuid"], made.body["uuid"]);
+    for (list, count) in [("", 1), ("?node=n1", 1), ("?state=error", 0), ("?resource_class=x", 0)] {
+        let page = ironic.get(&format!("/v1/allocations{list}")).await.expect(200).body;
+        assert_eq!(page["allocations"].as_array().unwrap().len(), count, "{list}");
+    }
+    let associated = ironic.get("/v1/nodes?associated=true").await.expect(200).body;
+    assert_eq!(associated["nodes"].as_array().unwrap().len(), 1);
+    ironic
+        .post("/v1/allocations", json!({"resource_class": "gold", "colour": 1}))
+        .await
+        .expect(400);
+    ironic.get_in("1.51", "/v1/allocations").await.expect(406);
+    ironic.delete("/v1/nodes/n1/allocation").await.expect(204);
+    ironic.get("/v1/nodes/n1/allocation").await.expect(404);
+    ironic.get("/v1/allocations/a1").await.expect(404);
+}
+
+#[tokio::test]
+async fn later_verbs_are_known_by_their_versions() {
+    let ironic = Ironic::start().await;
+    let provision = "/v1/nodes/n1/states/provision";
+    ironic.create("n1").await;
+    for (body, part) in [
+        (json!({"target": "rescue"}), "rescue_password is required"),
+        (json!({"target": "rescue", "rescue_password": "secret"}), "`rescue`"),
+        (json!({"target": "unrescue"}), "`unrescue`"),
+        (json!({"target": "unhold"}), "`unhold`"),
+        (json!({"target": "service", "service_steps": 1}), "service_steps"),
+        (json!({"target": "manage", "service_steps": []}), "service_steps is only for"),
+        (json!({"target": "clean", "runbook": "CUSTOM_NONE"}), "CUSTOM_NONE"),
+    ] {
+        let refused = ironic.put(provision, body.clone()).await;
+        assert!((400..=404).contains(&refused.status), "{body}: {}", refused.body);
+        assert!(refused.message().contains(part), "{body}: {}", refused.message());
+        assert!(!refused.message().contains("secret"));
+    }
+    let old = [("x-openstack-ironic-api-version", "1.37")];
+    let rescue = json!({"target": "rescue", "rescue_password": "secret"});
+    ironic.ask(Method::PUT, provision, &old, &rescue).await.expect(406);
+}
+
+#[tokio::test]
 async fn power_is_asked_for_in_ironics_words() {
     let ironic = Ironic::start().await;
     let power = "/v1/nodes/n1/states/power";
@@ -343,7 +424,13 @@ async fn power_is_asked_for_in_ironics_words() {
     ironic.put(power, json!({"target": "rebooting"})).await.expect(202);
     assert_eq!(ironic.get("/v1/nodes/n1").await.body["target_power_state"], "rebooting");
     ironic.put(power, json!({"target": "explode"})).await.expect(400);
-    ironic.put(power, json!({"target": "power on", "timeout": 5})).await.expect(400);
+    ironic.put(power, json!({"target": "power on", "timeout": 0})).await.expect(400);
+    let soft = json!({"target": "soft power off", "timeout": 5});
+    ironic.put(power, soft.clone()).await.expect(202);
+    let states = ironic.get("/v1/nodes/n1/states").await.body;
+    assert_eq!(states["target_power_state"], "soft power off");
+    let old = [("x-openstack-ironic-api-version", "1.26")];
+    ironic.ask(Method::PUT, power, &old, &soft).await.expect(406);
     ironic.get("/v1/nodes/n1/inventory").await.expect(404);
 }
 
