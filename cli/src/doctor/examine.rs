@@ -210,13 +210,14 @@ fn conductors(seen: &Seen) -> Vec<Finding> {
             "" => String::new(),
             group => format!(" of group `{group}`"),
         };
+        let nodes = if count == 1 { "the node".to_owned() } else { format!("the {count} nodes") };
         match online.iter().filter(drives).count() {
             0 => subject.problem(
-                format!("no conductor drives the {count} nodes with driver `{driver}`{of_group}"),
+                format!("no conductor drives {nodes} with driver `{driver}`{of_group}"),
                 format!("start one{of_group} that has the hardware type `{driver}`"),
             ),
             1 => subject.warn(
-                format!("one conductor drives the {count} nodes with driver `{driver}`{of_group}: nobody takes over from it"),
+                format!("one conductor drives {nodes} with driver `{driver}`{of_group}: nobody takes over from it"),
                 "start a second one",
             ),
             _ => {}
@@ -367,7 +368,7 @@ mod tests {
             (|seen| seen.members[0] = member(1, 0), vec![(Problem, "member 1 knows no leader")]),
             (
                 |seen| seen.members[1].said.as_mut().unwrap().skew = Duration::from_secs(7),
-                vec![(Warning, "the clock of member 2 is 7 s from")],
+                vec![(Warning, "the clock of member 2 is 7.0s from")],
             ),
             (
                 |seen| seen.members[1].said.as_mut().unwrap().status.version = "2".into(),
@@ -375,11 +376,11 @@ mod tests {
             ),
             (
                 |seen| seen.conductors.truncate(1),
-                vec![(Warning, "one conductor drives the 1 nodes")],
+                vec![(Warning, "one conductor drives the node with")],
             ),
             (
                 |seen| seen.conductors.clear(),
-                vec![(Problem, "none is online"), (Problem, "no conductor drives the 1 nodes")],
+                vec![(Problem, "none is online"), (Problem, "no conductor drives the node with")],
             ),
             (
                 |seen| seen.images = Err("none".into()),
