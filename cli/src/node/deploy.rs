@@ -47,10 +47,10 @@ pub(crate) struct Adopt {
 struct DeploymentArguments {
     #[command(flatten)]
     digest: ImageDigest,
-    /// `local`: through the image cache (default); `http`: the agent reads the source itself, raw images only
+    /// `local`: through the image cache (default); `http`: the agent reads the source itself, if it is not compressed as a whole
     #[arg(long, default_value = "", hide_default_value = true, help_heading = "Image")]
     image_download_source: String,
-    /// `direct`, `custom-agent`, `ramdisk` or `ansible`; the node's when not given
+    /// `direct`, `custom-agent`, `ramdisk`, `ansible`, `noop` or `autodetect`; the node's when not given
     #[arg(long, default_value = "", hide_default_value = true)]
     deploy_interface: String,
     /// URL of the ISO that the machine is to run from, with `ramdisk`
