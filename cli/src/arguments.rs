@@ -61,7 +61,7 @@ pub(crate) fn to_struct(object: &serde_json::Map<String, serde_json::Value>) -> 
     Struct { fields: object.iter().map(|(key, value)| (key.clone(), to_proto(value))).collect() }
 }
 
-/// `90`, `90s`, `10m` or `2h`.
+/// `90`, `90s`, `10m`, `2h` or `30d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -69,10 +69,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err("is not of the form 90, 90s, 10m or 2h".to_owned()),
+        "d" => 24 * 3600,
+        _ => return Err("is not of the form 90, 90s, 10m, 2h or 30d".to_owned()),
     };
     let number: u64 =
-        number.parse().map_err(|_| "is not of the form 90, 90s, 10m or 2h".to_owned())?;
+        number.parse().map_err(|_| "is not of the form 90, 90s, 10m, 2h or 30d".to_owned())?;
     Ok(Duration::from_secs(number.saturating_mul(seconds_each)))
 }
 
@@ -149,11 +150,12 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_seconds_minutes_and_hours() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200)] {
+    fn durations_have_seconds_minutes_hours_and_days() {
+        let cases = [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200), ("30d", 2_592_000)];
+        for (text, seconds) in cases {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
         }
-        for wrong in ["", "s", "1d", "-1", "1.5s", "99999999999999999999"] {
+        for wrong in ["", "s", "1w", "-1", "1.5s", "99999999999999999999"] {
             duration(wrong).unwrap_err();
         }
     }

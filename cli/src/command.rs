@@ -14,9 +14,11 @@ use crate::failure::Failure;
 use crate::image::ImageCommand;
 use crate::node::NodeCommand;
 use crate::output::{Format, print};
+use crate::pki::PkiCommand;
 use crate::port::PortCommand;
-use crate::session::Session;
+use crate::session::{Credentials, Session};
 use crate::template::{Kind, TemplateCommand};
+use crate::token::TokenCommand;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -60,9 +62,11 @@ struct Global {
         help_heading = "Global options"
     )]
     output: Format,
-    /// Who asks, as history will tell
+    /// Who asks, as history will tell where the cluster does not ask for certificates or tokens
     #[arg(long, env = "BESSEMER_ACTOR", global = true, help_heading = "Global options")]
     actor: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,6 +100,12 @@ enum Command {
     Conductor(ConductorCommand),
     /// Look at members, conductors, image caches and nodes, and say what is wrong and what to do
     Doctor(Doctor),
+    /// Certificates, for those who have no authority of their own
+    #[command(subcommand)]
+    Pki(PkiCommand),
+    /// Tokens of people and programs
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Run a whole cluster in this process, for development
     Dev(Dev),
     /// Show what Bessemer does: a cluster, machines, an image, and every byte checked
@@ -124,6 +134,8 @@ impl CommandLine {
             Command::Cluster(command) => command.run(&session()?).await,
             Command::Conductor(command) => command.run(&session()?).await,
             Command::Doctor(doctor) => doctor.run(&session()?).await,
+            Command::Pki(command) => command.run(),
+            Command::Token(command) => command.run(self.global.output),
             Command::Dev(dev) => Box::pin(dev.run()).await,
             Command::Demo(demo) => demo.run().await,
             Command::Completion { shell } => completion(shell),
@@ -135,7 +147,8 @@ impl Global {
     fn session(&self) -> Result<Session, Failure> {
         // Who is logged in, as the shell tells it; the API notes it and grants nothing for it.
         let actor = self.actor.clone().or_else(|| std::env::var("USER").ok());
-        Session::new(&self.api, actor.as_deref().unwrap_or("anonymous"), self.output)
+        let actor = actor.as_deref().unwrap_or("anonymous");
+        Session::new(&self.api, actor, self.output, &self.credentials)
     }
 }
 
@@ -228,6 +241,13 @@ mod tests {
             "bessemer node show m1 --at 7",
             "bessemer cluster backup /srv/bessemer.backup",
             "bessemer cluster restore /srv/bessemer.backup --data-dir /tmp/d --member-id 1 --address 10.0.0.1:6385",
+            "bessemer --ca-file ca.pem --token-file t node list",
+            "bessemer --ca-file ca.pem --certificate-file c.pem --key-file k.pem node list",
+            "bessemer pki init --dir /tmp/pki",
+            "bessemer pki issue member 1 --dir /tmp/pki --host 10.0.0.1 --host api-1.example.org",
+            "bessemer pki issue operator bob --dir /tmp/pki --project team-a --valid-for 30d",
+            "bessemer token issue bob --role operator --project team-a --valid-for 90d",
+            "bessemer dev --tls",
             "bessemer dev --data /tmp/d --listen 127.0.0.1:7000 --members 3 --nats nats://h --machines 4",
             "bessemer demo --image /srv/a.qcow2 --machines 5",
             "bessemer doctor -o json",

@@ -17,11 +17,13 @@ mod machines;
 mod node;
 mod output;
 mod partition_arguments;
+mod pki;
 mod port;
 mod progress;
 mod session;
 mod step_argument;
 mod template;
+mod token;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use std::path::PathBuf;
+
 use bessemer_client::{Client, Error, InvalidEndpoint};
+use bessemer_runtime::tls::{self, Transport};
+use clap::Args;
 use tonic::Code;
 
 use crate::failure::{Exit, Failure};
@@ -10,6 +14,52 @@ use crate::output::{Format, quantity};
 
 /// How long a cluster that does not answer is asked again: several elections, and within a person's patience.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The environment variable that may hold a token. No argument does: arguments are seen by everybody on the machine.
+const TOKEN_VARIABLE: &str = "BESSEMER_TOKEN";
+
+/// How the caller proves who it is, and whom it believes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Credentials {
+    /// The authority that the cluster's certificates are from, PEM; URLs then begin with https://
+    #[arg(long, env = "BESSEMER_CA_FILE", value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
+    /// A certificate that says who asks, PEM
+    #[arg(long, env = "BESSEMER_CERTIFICATE_FILE", value_name = "FILE", global = true)]
+    certificate_file: Option<PathBuf>,
+    /// The private key of that certificate, PEM
+    #[arg(long, env = "BESSEMER_KEY_FILE", value_name = "FILE", global = true)]
+    key_file: Option<PathBuf>,
+    /// A file with a token that says who asks; the variable BESSEMER_TOKEN may hold the token itself
+    #[arg(long, env = "BESSEMER_TOKEN_FILE", value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+}
+
+impl Credentials {
+    fn transport(&self) -> Result<Transport, Failure> {
+        let config = tls::Config {
+            certificate_file: self.certificate_file.clone(),
+            key_file: self.key_file.clone(),
+            ca_file: self.ca_file.clone(),
+            insecure: false,
+        };
+        config.client(None).map_err(|invalid| {
+            let message = invalid.to_string().replace("tls.", "--").replace('_', "-");
+            Failure::refused(message)
+        })
+    }
+
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let token = match &self.token_file {
+            None => std::env::var(TOKEN_VARIABLE).ok(),
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+                Failure::refused(format!("cannot read --token-file {}: {error}", path.display()))
+            })?),
+        };
+        Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
+    }
+}
 
 /// What every command needs.
 #[derive(Debug)]
@@ -20,20 +70,50 @@ pub(crate) struct Session {
     pub format: Format,
     /// Who asks.
     pub actor: String,
+    transport: Transport,
+    token: Option<String>,
 }
 
 impl Session {
     /// A session on behalf of `actor`. Connects when it is first used.
-    pub(crate) fn new(api: &[String], actor: &str, format: Format) -> Result<Self, Failure> {
-        let client = Client::new(api)?.with_actor(actor).with_deadline(DEADLINE);
-        Ok(Self { client, format, actor: actor.to_owned() })
+    pub(crate) fn new(
+        api: &[String],
+        actor: &str,
+        format: Format,
+        credentials: &Credentials,
+    ) -> Result<Self, Failure> {
+        let (transport, token) = (credentials.transport()?, credentials.token()?);
+        if token.is_some() && !transport.is_secure() {
+            return Err(Failure::refused("a token is not sent in the clear").hint(
+                "--ca-file or BESSEMER_CA_FILE names the authority of the cluster's certificates",
+            ));
+        }
+        let client = client(&transport, token.as_deref(), api)?.with_actor(actor);
+        let actor = actor.to_owned();
+        Ok(Self { client: client.with_deadline(DEADLINE), format, actor, transport, token })
+    }
+
+    /// A client of one member alone, `host:port`, by the same credentials.
+    pub(crate) fn client_of(&self, address: &str) -> Result<Client, Failure> {
+        let url = format!("{}://{address}", self.transport.scheme());
+        client(&self.transport, self.token.as_deref(), &[url])
+    }
+}
+
+fn client(transport: &Transport, token: Option<&str>, urls: &[String]) -> Result<Client, Failure> {
+    let client = Client::over(transport, urls)?;
+    match token {
+        None => Ok(client),
+        Some(token) => client
+            .with_token(token)
+            .ok_or_else(|| Failure::refused("the token holds characters that none of ours has")),
     }
 }
 
 impl From<InvalidEndpoint> for Failure {
     fn from(error: InvalidEndpoint) -> Self {
         Self::refused(error.to_string())
-            .hint("--api and BESSEMER_API take URLs such as http://127.0.0.1:6385")
+            .hint("--api and BESSEMER_API take URLs such as http://127.0.0.1:6385, or https:// with --ca-file")
     }
 }
 
@@ -70,6 +150,10 @@ impl From<Error> for Failure {
 /// A way out that the message itself does not give, by the stable reason.
 fn hint(reason: &str) -> Option<&'static str> {
     Some(match reason {
+        "UNAUTHENTICATED" => {
+            "--token-file, BESSEMER_TOKEN or --certificate-file with --key-file say who you are"
+        }
+        "PERMISSION_DENIED" => "`bessemer token issue` or `pki issue` give people other roles",
         "NODE_NOT_FOUND" => "`bessemer node list` shows what there is",
         "PORT_NOT_FOUND" => "`bessemer port list` shows what there is",
         "IMAGE_NOT_FOUND" => {

@@ -92,6 +92,7 @@ fn line(node: &Node) -> String {
 pub(super) async fn pull_the_plug(directory: &Path) {
     let machines_dir = machines_dir(&directory.join("cluster"));
     let fake = Fake {
+        ca_file: None,
         machines_dir: machines_dir.clone(),
         runner: AgentRunner::Program(directory.join(super::AGENT_PROGRAM)),
         api_urls: Vec::new(),

@@ -114,6 +114,7 @@ impl Demo {
             rest: None,
             nats: None,
             agents: AgentRunner::Program(agents),
+            tls: false,
         };
         let services = stop.child_token();
         let cluster = Cluster::start(config, services.clone()).await?;

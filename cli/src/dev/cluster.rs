@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bessemer_access::Role;
 use bessemer_api::Member;
 use bessemer_client::Client;
 use bessemer_conductor::{
@@ -12,11 +13,13 @@ use bessemer_conductor::{
 };
 use bessemer_hardware::fake::AgentRunner;
 use bessemer_proto::v1::ListConductorsRequest;
+use bessemer_runtime::tls::{self, Transport};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::addresses;
+use super::pki::Pki;
 use crate::failure::{Failure, chain};
 
 /// Any free port of this machine, unreachable from others.
@@ -53,6 +56,8 @@ pub(crate) struct ClusterConfig {
     pub nats: Option<String>,
     /// What starts the agents of simulated machines.
     pub agents: AgentRunner,
+    /// Whether all of it speaks TLS, by an authority of its own in the data directory.
+    pub tls: bool,
 }
 
 /// A running cluster.
@@ -64,6 +69,8 @@ pub(crate) struct Cluster {
     pub image_cache_url: String,
     /// Where the dashboard is served, if it is.
     pub dashboard_url: Option<String>,
+    /// The certificates and the token of who runs it, with TLS.
+    pub pki: Option<Pki>,
     stop: CancellationToken,
     services: JoinSet<Result<(), Failure>>,
 }
@@ -80,17 +87,35 @@ impl Cluster {
         })?;
         let listeners = addresses::bind(data_dir, config.listen, config.members).await?;
         let members = members(&listeners)?;
+        let open: Vec<_> = [config.listen, config.dashboard, config.rest]
+            .into_iter()
+            .flatten()
+            .filter(|address| !address.ip().is_loopback())
+            .collect();
+        if let (Some(address), false) = (open.first(), config.tls) {
+            return Err(Failure::refused(format!("{address} can be reached by others")).hint(
+                "--tls has them prove who they are; without it everybody may do everything",
+            ));
+        }
+        let pki = config.tls.then(|| Pki::make(data_dir, &open)).transpose()?;
+        let scheme = if config.tls { "https" } else { "http" };
+        let tls = |role: Role, name: &str| match &pki {
+            None => Ok(tls::Config::default()),
+            Some(pki) => pki.service(role, name),
+        };
         let api_urls: Vec<_> =
-            members.iter().map(|member| format!("http://{}", member.address)).collect();
+            members.iter().map(|member| format!("{scheme}://{}", member.address)).collect();
         // Dropped on every way out of here but the last, so that what was started is stopped again.
         let guard = stop.clone().drop_guard();
         let mut services = JoinSet::new();
 
-        let cache = bessemer_image_cache::start(image_cache(data_dir), stop.clone())
+        let mut cache = image_cache(data_dir);
+        cache.tls = tls(Role::ImageCache, "dev")?;
+        let cache = bessemer_image_cache::start(cache, stop.clone())
             .await
             .map_err(|error| not_started("image cache", &error))?;
         let (image_cache_url, cache_address) = (cache.base_url().to_owned(), cache.grpc_address());
-        let image_caches = vec![format!("http://{cache_address}")];
+        let image_caches = vec![format!("{scheme}://{cache_address}")];
         services.spawn(async move { cache.finished().await.map_err(|error| broken(&error)) });
 
         let (mut dashboard, mut rest) = (config.dashboard, config.rest);
@@ -99,13 +124,15 @@ impl Cluster {
             let dir = data_dir.join(format!("member-{}", member.id));
             let mut config = bessemer_api::Config::new(member.id, dir, members.clone());
             config.image_caches.clone_from(&image_caches);
+            config.tls = tls(Role::Member, &member.id.to_string())?;
+            config.token_file = pki.as_ref().map(|pki| pki.token_file.clone());
             config.dashboard_listen = dashboard.take();
             config.rest_listen = rest.take();
             let member = bessemer_api::start_on(listener, config, stop.clone())
                 .await
                 .map_err(|error| not_started("member", &error))?;
             let address = member.dashboard_address;
-            dashboard_url = dashboard_url.or_else(|| Some(format!("http://{}", address?)));
+            dashboard_url = dashboard_url.or_else(|| Some(format!("{scheme}://{}", address?)));
             services.spawn(async move { member.stopped().await.map_err(|error| broken(&error)) });
         }
 
@@ -116,7 +143,7 @@ impl Cluster {
             image_caches,
             listen: EPHEMERAL,
             advertised_address: None,
-            nats: config.nats.map(|url| NatsConfig { url, replicas: 1 }),
+            nats: config.nats.map(NatsConfig::new),
             fake: Some(FakeConfig {
                 machines_dir: machines_dir(data_dir),
                 agent_program: PathBuf::new(),
@@ -124,7 +151,8 @@ impl Cluster {
             }),
             redfish: RedfishConfig::default(),
             ipmi: IpmiConfig::default(),
-            http: Some(HttpConfig { listen: EPHEMERAL, advertised_url: None }),
+            http: Some(HttpConfig { listen: EPHEMERAL, advertised_url: None, insecure: true }),
+            tls: tls(Role::Conductor, "dev")?,
             ansible: None,
             signed_urls: None,
             concurrency: Concurrency { deploys: DEPLOYS_AT_ONCE, ..Concurrency::default() },
@@ -140,7 +168,16 @@ impl Cluster {
             Ok(())
         });
         guard.disarm();
-        Ok(Self { api_urls, image_cache_url, dashboard_url, stop, services })
+        Ok(Self { api_urls, image_cache_url, dashboard_url, pki, stop, services })
+    }
+
+    /// A client of all members, for who runs it.
+    pub(crate) fn client(&self, actor: &str) -> Result<Client, Failure> {
+        let transport = match &self.pki {
+            None => Transport::plain(),
+            Some(pki) => pki.transport()?,
+        };
+        Ok(Client::over(&transport, &self.api_urls)?.with_actor(actor))
     }
 
     /// Returns when the cluster has a leader and a conductor to drive machines.

@@ -2,12 +2,12 @@
 
 mod addresses;
 mod cluster;
+mod pki;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bessemer_client::Client;
 use bessemer_hardware::fake::{AgentRunner, InProcessAgents};
 use bessemer_runtime::telemetry;
 use clap::Args;
@@ -47,6 +47,9 @@ pub(crate) struct Dev {
     /// NATS server that gets the events in JetStream
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
+    /// Everything by TLS, with an authority of its own: callers must then be somebody
+    #[arg(long)]
+    tls: bool,
     /// Enrol so many simulated machines, named machine-1 and on
     #[arg(long, value_name = "N", default_value_t = 0)]
     machines: u32,
@@ -70,10 +73,11 @@ impl Dev {
             rest: self.rest,
             nats: self.nats,
             agents: in_process_agents(),
+            tls: self.tls,
         };
         let cluster = Cluster::start(config, stop.clone()).await?;
         let ready = async {
-            let client = Client::new(&cluster.api_urls)?.with_actor("dev");
+            let client = cluster.client("dev")?;
             cluster.ready(&client).await?;
             machines::enrol(&client, "machine", self.machines, machines::DISK_BYTES_DEFAULT).await
         };
@@ -93,6 +97,7 @@ impl Dev {
 
 fn welcome(cluster: &Cluster, data_dir: &std::path::Path) -> String {
     let api = cluster.api_urls.join(",");
+    let credentials = cluster.pki.as_ref().map(pki::Pki::exports).unwrap_or_default();
     format!(
         "\
 Bessemer is up: {} members, a conductor for simulated machines, an image cache.
@@ -105,7 +110,7 @@ Bessemer is up: {} members, a conductor for simulated machines, an image cache.
 In another terminal:
 
   export BESSEMER_API={api}
-  bessemer node create --name m1 --driver fake --port 52:54:00:00:00:01
+{credentials}  bessemer node create --name m1 --driver fake --port 52:54:00:00:00:01
   bessemer node manage m1 --wait
   bessemer node provide m1 --wait
   bessemer node deploy m1 --image /path/to/image.qcow2 --wait
@@ -133,6 +138,8 @@ fn in_process_agents() -> AgentRunner {
         Box::pin(async move {
             let config = bessemer_agent::Config {
                 api_urls: boot.api_urls,
+                ca_file: boot.ca_file,
+                ca_sha256: None,
                 mac_addresses: boot.mac_addresses,
                 system_uuid: None,
                 disks: vec![boot.disk],

@@ -4,7 +4,6 @@ mod examine;
 
 use std::time::{Duration, SystemTime};
 
-use bessemer_client::Client;
 use bessemer_proto::v1::{
     GetStatusRequest, ListConductorsRequest, ListImagesRequest, ListMembersRequest, Member,
     NodeFilter,
@@ -46,7 +45,7 @@ async fn look(session: &Session) -> Result<Seen, Failure> {
     let client = &session.client;
     let members = client.list_members(ListMembersRequest {}).await?.members;
     let members = join_all(members.into_iter().map(|member| async {
-        let said = ask(&member).await;
+        let said = ask(session, &member).await;
         SeenMember { member, said }
     }));
     let images = client.clone().with_deadline(MEMBER_DEADLINE);
@@ -61,8 +60,8 @@ async fn look(session: &Session) -> Result<Seen, Failure> {
 }
 
 /// Asks one member for its own view, whatever the others say.
-async fn ask(member: &Member) -> Result<Said, String> {
-    let client = Client::new(&[format!("http://{}", member.address)]);
+async fn ask(session: &Session, member: &Member) -> Result<Said, String> {
+    let client = session.client_of(&member.address);
     let client = client.map_err(|error| error.to_string())?.with_deadline(MEMBER_DEADLINE);
     let asked = SystemTime::now();
     let status = client.get_status(GetStatusRequest {}).await.map_err(|error| error.to_string())?;

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use bessemer_runtime::tls::Transport;
+use tonic::transport::Channel;
 
 /// A member that does not accept a connection in this time is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,13 +37,18 @@ pub(crate) struct Member {
 }
 
 impl Endpoints {
-    pub(crate) fn new<T: AsRef<str>>(endpoints: &[T]) -> Result<Self, InvalidEndpoint> {
+    pub(crate) fn new<T: AsRef<str>>(
+        endpoints: &[T],
+        transport: &Transport,
+    ) -> Result<Self, InvalidEndpoint> {
         if endpoints.is_empty() {
             let reason = "is missing: give at least one, such as http://127.0.0.1:6385";
             return Err(InvalidEndpoint { endpoint: String::new(), reason });
         }
-        let members =
-            endpoints.iter().map(|endpoint| member(endpoint.as_ref())).collect::<Result<_, _>>()?;
+        let members = endpoints
+            .iter()
+            .map(|endpoint| member(endpoint.as_ref(), transport))
+            .collect::<Result<_, _>>()?;
         Ok(Self { members, current: AtomicUsize::new(0) })
     }
 
@@ -67,20 +73,16 @@ impl Endpoints {
     }
 }
 
-fn member(endpoint: &str) -> Result<Member, InvalidEndpoint> {
-    let refuse = |reason| InvalidEndpoint { endpoint: endpoint.to_owned(), reason };
-    if !endpoint.starts_with("http://") {
-        return Err(refuse("does not begin with http://"));
-    }
-    let channel = Endpoint::from_shared(endpoint.to_owned())
-        .map_err(|_| refuse("is not a URL such as http://127.0.0.1:6385"))?
+fn member(address: &str, transport: &Transport) -> Result<Member, InvalidEndpoint> {
+    let endpoint = transport
+        .endpoint(address)
+        .map_err(|invalid| InvalidEndpoint { endpoint: invalid.url, reason: invalid.reason })?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_INTERVAL)
-        .keep_alive_while_idle(true)
-        .connect_lazy();
-    Ok(Member { address: endpoint.to_owned(), channel })
+        .keep_alive_while_idle(true);
+    Ok(Member { address: address.to_owned(), channel: transport.channel(&endpoint) })
 }
 
 #[cfg(test)]
@@ -90,14 +92,19 @@ mod tests {
     #[test]
     fn an_endpoint_that_cannot_work_is_named() {
         for endpoint in ["127.0.0.1:6385", "https://127.0.0.1", "http://", "http://a b"] {
-            assert_eq!(Endpoints::new(&[endpoint]).unwrap_err().endpoint, endpoint);
+            assert_eq!(
+                Endpoints::new(&[endpoint], &Transport::plain()).unwrap_err().endpoint,
+                endpoint
+            );
         }
-        assert!(Endpoints::new::<&str>(&[]).is_err());
+        assert!(Endpoints::new::<&str>(&[], &Transport::plain()).is_err());
     }
 
     #[tokio::test]
     async fn callers_that_saw_the_same_member_fail_move_one_place_together() {
-        let endpoints = Endpoints::new(&["http://a:1", "http://b:1", "http://c:1"]).unwrap();
+        let endpoints =
+            Endpoints::new(&["http://a:1", "http://b:1", "http://c:1"], &Transport::plain())
+                .unwrap();
         endpoints.leave(0);
         endpoints.leave(0);
         assert_eq!(endpoints.member(endpoints.current()).address, "http://b:1");

@@ -13,6 +13,7 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bessemer_runtime::tls::Transport;
 use tonic::metadata::{Ascii, MetadataValue};
 
 pub use endpoints::InvalidEndpoint;
@@ -32,6 +33,7 @@ const ACTOR_METADATA: &str = "x-bessemer-actor";
 pub struct Client {
     endpoints: Arc<Endpoints>,
     actor: Option<MetadataValue<Ascii>>,
+    authorization: Option<MetadataValue<Ascii>>,
     deadline: Duration,
 }
 
@@ -42,9 +44,21 @@ impl Client {
     /// # Errors
     /// [`InvalidEndpoint`] when there is none, or one is not an `http` URL.
     pub fn new<T: AsRef<str>>(endpoints: &[T]) -> Result<Self, InvalidEndpoint> {
+        Self::over(&Transport::plain(), endpoints)
+    }
+
+    /// The same by TLS, if that is what the transport is; the URLs say so too.
+    ///
+    /// # Errors
+    /// [`InvalidEndpoint`] when there is none, or one has another scheme than the transport.
+    pub fn over<T: AsRef<str>>(
+        transport: &Transport,
+        endpoints: &[T],
+    ) -> Result<Self, InvalidEndpoint> {
         Ok(Self {
-            endpoints: Arc::new(Endpoints::new(endpoints)?),
+            endpoints: Arc::new(Endpoints::new(endpoints, transport)?),
             actor: None,
+            authorization: None,
             deadline: DEADLINE_DEFAULT,
         })
     }
@@ -58,6 +72,15 @@ impl Client {
         self
     }
 
+    /// The same connections; every call shows the token. None when it holds what a header cannot.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Option<Self> {
+        let mut value = MetadataValue::try_from(format!("Bearer {token}")).ok()?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Some(self)
+    }
+
     /// The same connections; calls are repeated for `deadline` before they fail. 30 seconds unless set.
     #[must_use]
     pub const fn with_deadline(mut self, deadline: Duration) -> Self {
@@ -69,6 +92,9 @@ impl Client {
         let mut request = tonic::Request::new(message);
         if let Some(actor) = &self.actor {
             request.metadata_mut().insert(ACTOR_METADATA, actor.clone());
+        }
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
         }
         request
     }

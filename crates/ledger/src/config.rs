@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bessemer_runtime::tls::Transport;
+
 use crate::{MemberId, OpenError};
 
 /// Entries in one message to a peer; the bound on their bytes is reached first.
@@ -42,6 +44,8 @@ pub struct Config {
     pub read_timeout: Duration,
     /// Memory that the event store may use for its cache.
     pub cache_bytes: u64,
+    /// How other members are spoken to. In the clear unless set.
+    pub transport: Transport,
 }
 
 impl Config {
@@ -63,6 +67,7 @@ impl Config {
             propose_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(5),
             cache_bytes: 64 << 20,
+            transport: Transport::plain(),
         }
     }
 

@@ -105,7 +105,7 @@ impl Ledger {
         if let Some(history) = views.view.look(history_of) {
             seat.belongs_to(&history).map_err(data_dir)?;
         }
-        let dialler = Dialler { history: seat.history() };
+        let dialler = Dialler { transport: config.transport.clone(), history: seat.history() };
         let network =
             Network { dialler: dialler.clone(), store: Arc::clone(&store), in_use: tasks.token() };
         let raft = Raft::new(config.member_id, config.raft()?, network, log, machine)

@@ -4,6 +4,7 @@ pub mod config;
 pub mod monitor;
 mod shutdown;
 pub mod telemetry;
+pub mod tls;
 
 pub use shutdown::on_signal;
 

@@ -13,6 +13,8 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use crate::tls::Listener;
+
 /// The text format that Prometheus asks for: OpenMetrics.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -65,7 +67,7 @@ pub async fn listen(
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, monitor: Monitor) -> std::io::Result<()> {
+pub async fn serve(listener: Listener, monitor: Monitor) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))

@@ -11,15 +11,17 @@ use bessemer_proto::v1::{
     GetStatusRequest, ImageSpec, ListConductorsRequest, ListEventsRequest, Node, NodeSpec,
     NodeVerbRequest,
 };
+use bessemer_runtime::tls::Transport;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::launch::{
-    ImageCache, METRICS_LISTEN, Place, REST_LISTEN, members_toml, start_caches, start_conductor,
-    start_member, start_members,
+    ImageCache, METRICS_LISTEN, Place, REST_LISTEN, Security, host_and_port, members_toml,
+    start_caches, start_conductor, start_member, start_members,
 };
 use crate::nats::NatsServer;
 use crate::network::Network;
+use crate::pki::Pki;
 use crate::process::{Agent, Process, binary, kill_all_under};
 use crate::wait::wait_for;
 
@@ -47,6 +49,8 @@ pub struct Options {
     pub conductor_config: String,
     /// More of the image caches' configuration.
     pub cache_config: String,
+    /// Whether all of it speaks TLS, with certificates of an authority of its own.
+    pub tls: bool,
 }
 
 impl Default for Options {
@@ -61,6 +65,7 @@ impl Default for Options {
             agents_reach: None,
             conductor_config: String::new(),
             cache_config: String::new(),
+            tls: false,
         }
     }
 }
@@ -77,9 +82,13 @@ pub struct Cluster {
     pub caches: Vec<ImageCache>,
     /// The NATS server, if there is one.
     pub nats: Option<NatsServer>,
-    /// A client of all members.
+    /// A client of all members; with TLS, an admin's.
     pub client: Client,
+    /// The authority of its certificates, if it has one.
+    pub pki: Option<Pki>,
     network: Network,
+    security: Security,
+    transport: Transport,
     api_urls: Vec<String>,
     cache_urls: Vec<String>,
     // Last, so that it goes after the processes.
@@ -98,24 +107,29 @@ impl Cluster {
         let home = directory.path();
         let start_nats = || NatsServer::start_on(options.network.host()?, home);
         let nats = options.nats.then(start_nats).transpose()?;
-        let (caches, cache_urls) = start_caches(home, options).await?;
+        let (security, transport) = secure(home, options.tls)?;
+        let (caches, cache_urls) = start_caches(home, options, &security).await?;
         let places: Vec<_> = (0..options.members)
             .map(|_| Place::new(options.network))
             .collect::<anyhow::Result<_>>()?;
-        let api_urls: Vec<_> = places.iter().map(Place::url).collect();
-        let members = start_members(home, places, &cache_urls)?;
+        let api_urls: Vec<_> = places.iter().map(|place| security.url(place)).collect();
+        let members = start_members(home, places, &cache_urls, &security)?;
         let conductors = (0..options.conductors)
             .map(|number| {
-                start_conductor(home, number, options, &api_urls, &cache_urls, nats.as_ref())
+                let nats = nats.as_ref();
+                start_conductor(home, number, options, &api_urls, &cache_urls, nats, &security)
             })
             .collect::<anyhow::Result<_>>()?;
-        let client = Client::new(&api_urls)?.with_actor("test");
+        let client = Client::over(&transport, &api_urls)?.with_actor("test");
         let cluster = Self {
             members,
             conductors,
             caches,
             nats,
             client,
+            pki: security.pki.clone(),
+            security,
+            transport,
             network: options.network,
             api_urls,
             cache_urls,
@@ -131,19 +145,20 @@ impl Cluster {
     /// When the program cannot be run.
     pub fn start_new_member(&mut self) -> anyhow::Result<u64> {
         let place = Place::new(self.network)?;
-        self.api_urls.push(place.url());
+        self.api_urls.push(self.security.url(&place));
         let id = self.api_urls.len() as u64;
         let known = members_toml(&self.api_urls);
-        let member = start_member(self.directory.path(), id, place, &self.cache_urls, &known)?;
+        let (home, security) = (self.directory.path(), &self.security);
+        let member = start_member(home, id, place, &self.cache_urls, &known, security)?;
         self.members.push(member);
-        self.client = Client::new(&self.api_urls)?.with_actor("test");
+        self.client = Client::over(&self.transport, &self.api_urls)?.with_actor("test");
         Ok(id)
     }
 
     /// `host:port` of a member.
     #[must_use]
     pub fn member_address(&self, id: u64) -> String {
-        self.api_urls[place(id)].trim_start_matches("http://").to_owned()
+        host_and_port(&self.api_urls[place(id)]).to_owned()
     }
 
     /// Where a member keeps its data.
@@ -158,7 +173,7 @@ impl Cluster {
     /// Never: the addresses are the cluster's own.
     pub fn client_of(&self, ids: &[u64]) -> anyhow::Result<Client> {
         let urls: Vec<_> = ids.iter().map(|id| &self.api_urls[place(*id)]).collect();
-        Ok(Client::new(&urls)?.with_actor("test"))
+        Ok(Client::over(&self.transport, &urls)?.with_actor("test"))
     }
 
     /// Runs the `bessemer` command against some members.
@@ -168,6 +183,12 @@ impl Cluster {
     pub fn bessemer(&self, ids: &[u64], arguments: &[&str]) -> anyhow::Result<Output> {
         let urls: Vec<_> = ids.iter().map(|id| self.api_urls[place(*id)].as_str()).collect();
         let mut command = Command::new(binary("bessemer"));
+        if let Some(pki) = &self.pki {
+            let config = pki.issue("admin", "command", &["--force"])?;
+            let files = [config.ca_file, config.certificate_file, config.key_file];
+            let names = ["BESSEMER_CA_FILE", "BESSEMER_CERTIFICATE_FILE", "BESSEMER_KEY_FILE"];
+            command.envs(names.into_iter().zip(files.into_iter().flatten()));
+        }
         Ok(command.args(["--api", &urls.join(",")]).args(arguments).output()?)
     }
 
@@ -205,7 +226,7 @@ impl Cluster {
     pub fn metrics_url(&self, name: &str) -> anyhow::Result<String> {
         let config = std::fs::read_to_string(self.home().join(format!("{name}.toml")))?;
         let address = config.strip_prefix(METRICS_LISTEN).and_then(|it| it.split('"').nth(1));
-        Ok(format!("http://{}", address.context("no metrics_listen")?))
+        Ok(format!("{}://{}", self.security.scheme(), address.context("no metrics_listen")?))
     }
 
     /// Where a member serves Ironic's REST API.
@@ -215,7 +236,8 @@ impl Cluster {
     pub fn rest_url(&self, id: u64) -> anyhow::Result<String> {
         let config = std::fs::read_to_string(self.home().join(format!("api-{id}.toml")))?;
         let address = config.lines().find_map(|line| line.strip_prefix(REST_LISTEN));
-        Ok(format!("http://{}", address.context("no rest_listen")?.trim_matches('"')))
+        let address = address.context("no rest_listen")?.trim_matches('"');
+        Ok(format!("{}://{address}", self.security.scheme()))
     }
 
     /// A directory for the test's own files; the image cache may read `file://` sources below it.
@@ -365,6 +387,18 @@ impl Cluster {
             after_revision = page.revision;
         }
     }
+}
+
+/// With TLS, an authority, a file of tokens that nobody has yet, and the transport of an admin.
+fn secure(home: &Path, tls: bool) -> anyhow::Result<(Security, Transport)> {
+    if !tls {
+        return Ok((Security { pki: None, token_file: None }, Transport::plain()));
+    }
+    let pki = Pki::init(&home.join("pki"))?;
+    let token_file = home.join("tokens");
+    std::fs::write(&token_file, "# NAME ROLE sha256:HEX\n")?;
+    let transport = pki.transport("admin", "test")?;
+    Ok((Security { pki: Some(pki), token_file: Some(token_file) }, transport))
 }
 
 impl Drop for Cluster {

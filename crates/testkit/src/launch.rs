@@ -1,11 +1,12 @@
 //! Starts the services of a cluster, each with a configuration of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cluster::Options;
 use crate::nats::NatsServer;
 use crate::network::{Host, Network};
+use crate::pki::Pki;
 use crate::process::{Process, binary, free_port};
 use crate::proxy::Proxy;
 
@@ -19,20 +20,53 @@ pub(crate) fn members_toml(api_urls: &[String]) -> String {
     (1..)
         .zip(api_urls)
         .map(|(id, url)| {
-            let address = url.trim_start_matches("http://");
+            let address = host_and_port(url);
             format!("[[members]]\nid = {id}\naddress = \"{address}\"\n")
         })
         .collect()
+}
+
+/// `host:port` of a URL.
+pub(crate) fn host_and_port(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, address)| address)
 }
 
 pub(crate) fn start_members(
     home: &Path,
     places: Vec<Place>,
     cache_urls: &[String],
+    security: &Security,
 ) -> anyhow::Result<Vec<Process>> {
-    let api_urls: Vec<_> = places.iter().map(Place::url).collect();
+    let api_urls: Vec<_> = places.iter().map(|place| security.url(place)).collect();
     let known = members_toml(&api_urls);
-    (1..).zip(places).map(|(id, place)| start_member(home, id, place, cache_urls, &known)).collect()
+    let start = |(id, place)| start_member(home, id, place, cache_urls, &known, security);
+    (1..).zip(places).map(start).collect()
+}
+
+/// How the processes of a cluster speak.
+#[derive(Debug, Clone)]
+pub(crate) struct Security {
+    pub(crate) pki: Option<Pki>,
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl Security {
+    pub(crate) const fn scheme(&self) -> &'static str {
+        if self.pki.is_some() { "https" } else { "http" }
+    }
+
+    pub(crate) fn url(&self, place: &Place) -> String {
+        format!("{}://{}", self.scheme(), place.address())
+    }
+
+    /// The `[tls]` table of a service, which comes last in its configuration. Hosts of a test's own network are not
+    /// loopback, and reached by nobody else.
+    fn table(&self, role: &str, name: &str) -> anyhow::Result<String> {
+        match &self.pki {
+            Some(pki) => pki.table(role, name),
+            None => Ok("[tls]\ninsecure = true\n".to_owned()),
+        }
+    }
 }
 
 /// Where a service is to listen.
@@ -50,10 +84,6 @@ impl Place {
     fn address(&self) -> SocketAddr {
         SocketAddr::from((self.host.address(), self.port))
     }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address())
-    }
 }
 
 pub(crate) fn start_member(
@@ -62,15 +92,20 @@ pub(crate) fn start_member(
     place: Place,
     cache_urls: &[String],
     known: &str,
+    security: &Security,
 ) -> anyhow::Result<Process> {
+    let auth = match &security.token_file {
+        Some(path) => format!("token_file = {path:?}\n"),
+        None => "rest_auth_strategy = \"noauth\"\n".to_owned(),
+    };
     let config = format!(
         "member_id = {id}\n\
          data_dir = \"{data}\"\n\
          listen = \"{listen}\"\n\
          image_caches = {cache_urls:?}\n\
          {REST_LISTEN}\"{rest}\"\n\
-         rest_auth_strategy = \"noauth\"\n\
-         {known}",
+         {auth}{known}{tls}",
+        tls = security.table("member", &id.to_string())?,
         listen = place.address(),
         rest = SocketAddr::from((place.host.address(), free_port())),
         data = home.join(format!("api-{id}")).display(),
@@ -91,10 +126,11 @@ pub struct ImageCache {
 pub(crate) async fn start_caches(
     home: &Path,
     options: &Options,
+    security: &Security,
 ) -> anyhow::Result<(Vec<ImageCache>, Vec<String>)> {
     let places: Vec<_> =
         (0..options.caches).map(|_| Place::new(options.network)).collect::<anyhow::Result<_>>()?;
-    let urls: Vec<_> = places.iter().map(Place::url).collect();
+    let urls: Vec<_> = places.iter().map(|place| security.url(place)).collect();
     let mut caches = Vec::new();
     for (number, place) in places.into_iter().enumerate() {
         let http = SocketAddr::from((place.host.address(), free_port()));
@@ -105,10 +141,12 @@ pub(crate) async fn start_caches(
             "data_dir = \"{data}\"\n\
              grpc_listen = \"{grpc}\"\n\
              http_listen = \"{http}\"\n\
-             advertised_url = \"http://{host}:{port}\"\n\
+             advertised_url = \"{scheme}://{host}:{port}\"\n\
              file_roots = [\"{home}\"]\n\
              peers = {peers:?}\n\
-             {more}",
+             {more}{tls}",
+            scheme = security.scheme(),
+            tls = security.table("image-cache", &number.to_string())?,
             data = home.join(&name).display(),
             grpc = place.address(),
             host = agents_reach(options, options.network.own_address()),
@@ -129,6 +167,7 @@ pub(crate) fn start_conductor(
     api_urls: &[String],
     cache_urls: &[String],
     nats: Option<&NatsServer>,
+    security: &Security,
 ) -> anyhow::Result<Process> {
     let place = Place::new(options.network)?;
     let mut config = format!(
@@ -136,7 +175,7 @@ pub(crate) fn start_conductor(
          api_urls = {api_urls:?}\n\
          image_caches = {cache_urls:?}\n\
          listen = \"{listen}\"\n\
-         advertised_address = \"http://{host}:{port}\"\n\
+         advertised_address = \"{scheme}://{host}:{port}\"\n\
          [fake]\n\
          machines_dir = \"{machines}\"\n\
          agent_program = \"{agent}\"\n\
@@ -145,6 +184,7 @@ pub(crate) fn start_conductor(
          deploys = {deploys}\n\
          [agent]\n\
          silence_seconds = 8\n",
+        scheme = security.scheme(),
         listen = place.address(),
         port = place.port,
         host = agents_reach(options, place.host.address()),
@@ -157,6 +197,7 @@ pub(crate) fn start_conductor(
     if let Some(nats) = nats {
         config.push_str(&format!("[nats]\nurl = \"{}\"\n", nats.url()));
     }
+    config.push_str(&security.table("conductor", &format!("c{number}"))?);
     start_service(place.host, home, "bessemer-conductor", &format!("conductor-{number}"), &config)
 }
 

@@ -100,6 +100,10 @@ error_codes! {
     NoImageCache = "NO_IMAGE_CACHE", Unavailable;
     /// The agent's session belongs with another conductor, or its token is not the node's.
     SessionNotAdmitted = "SESSION_NOT_ADMITTED", FailedPrecondition;
+    /// The caller showed nothing that says who it is, or something that is not believed.
+    Unauthenticated = "UNAUTHENTICATED", Unauthenticated;
+    /// The caller is known and may not.
+    PermissionDenied = "PERMISSION_DENIED", PermissionDenied;
     /// The member has stopped or is about to; another one answers.
     Stopping = "STOPPING", Unavailable;
     /// The disk, or a defect of ours: what is stored cannot be used.
@@ -192,6 +196,24 @@ pub enum Failure {
         /// Id of the node.
         node: String,
     },
+    /// Nobody is known to be calling.
+    #[error("{message}")]
+    Unauthenticated {
+        /// What was called.
+        what: String,
+        /// Why, and the way out.
+        message: String,
+    },
+    /// The caller is known and may not.
+    #[error("{message}")]
+    PermissionDenied {
+        /// Who called.
+        who: String,
+        /// What was called.
+        what: String,
+        /// Why, and the way out.
+        message: String,
+    },
     /// The member has stopped or is about to.
     #[error("this member is stopping; ask another one")]
     Stopping,
@@ -229,6 +251,8 @@ impl Failure {
             Self::NoConductorOnline { .. } => ErrorCode::NoConductorOnline,
             Self::NoImageCache { .. } => ErrorCode::NoImageCache,
             Self::SessionNotAdmitted { .. } => ErrorCode::SessionNotAdmitted,
+            Self::Unauthenticated { .. } => ErrorCode::Unauthenticated,
+            Self::PermissionDenied { .. } => ErrorCode::PermissionDenied,
             Self::Stopping => ErrorCode::Stopping,
             Self::Stored { .. } => ErrorCode::StorageFailed,
         }
@@ -257,6 +281,10 @@ impl Failure {
             }
             Self::QuorumAtRisk { up, down, .. } => {
                 vec![("up", joined(up)), ("down", joined(down))]
+            }
+            Self::Unauthenticated { what, .. } => vec![("call", what.clone())],
+            Self::PermissionDenied { who, what, .. } => {
+                vec![("caller", who.clone()), ("call", what.clone())]
             }
             Self::ChangeUnfinished { .. }
             | Self::NoLeader
@@ -435,6 +463,12 @@ mod tests {
             Failure::NoConductorOnline { node: node() },
             Failure::NoImageCache { configured: 2, last: "refused".into() },
             Failure::SessionNotAdmitted { node: node() },
+            Failure::Unauthenticated { what: "NodeService/GetNode".into(), message: "m".into() },
+            Failure::PermissionDenied {
+                who: "reader bob".into(),
+                what: "NodeService/DeleteNode".into(),
+                message: "m".into(),
+            },
             Failure::Stopping,
             Failure::Stored { what: "event 3 does not decode".into() },
         ]);

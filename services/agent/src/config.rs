@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bessemer_runtime::tls::{self, Fingerprint, InvalidTls, Transport};
 use clap::Parser;
 
 /// The agent that runs on a machine and writes its disk.
@@ -17,6 +18,19 @@ pub struct Config {
         value_name = "URL"
     )]
     pub api_urls: Vec<String>,
+    /// The authority whose certificates the servers have, PEM. URLs then begin with https://, and nothing is sent in the
+    /// clear.
+    #[arg(long, env = "BESSEMER_CA_FILE", value_name = "PATH")]
+    pub ca_file: Option<PathBuf>,
+    /// The SHA-256 of that authority's certificate, where the certificate itself is not at hand: the servers send it.
+    #[arg(
+        long,
+        env = "BESSEMER_CA_SHA256",
+        value_name = "HEX",
+        conflicts_with = "ca_file",
+        value_parser = fingerprint
+    )]
+    pub ca_sha256: Option<Fingerprint>,
     /// MAC address of a network interface. Default: those that the kernel knows.
     #[arg(long = "mac", value_name = "MAC")]
     pub mac_addresses: Vec<String>,
@@ -48,4 +62,16 @@ pub struct Config {
     /// Where to append logs, as lines of text. Default: standard error, as JSON if that is no terminal.
     #[arg(long, env = "BESSEMER_AGENT_LOG_FILE", value_name = "PATH")]
     pub log_file: Option<PathBuf>,
+}
+
+fn fingerprint(text: &str) -> Result<Fingerprint, String> {
+    text.parse()
+}
+
+impl Config {
+    /// How the agent speaks with the cluster.
+    pub(crate) fn transport(&self) -> Result<Transport, InvalidTls> {
+        tls::Config { ca_file: self.ca_file.clone(), ..tls::Config::default() }
+            .client(self.ca_sha256)
+    }
 }

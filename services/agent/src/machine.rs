@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bessemer_proto::v1::{Disk, Inventory};
+use bessemer_runtime::tls::Transport;
 
 use crate::config::Config;
 use crate::inventory;
@@ -24,10 +25,11 @@ pub(crate) struct Machine {
     state_dir: PathBuf,
     rescue_program: PathBuf,
     plugins: Plugins,
+    transport: Transport,
 }
 
 impl Machine {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, transport: Transport) -> Self {
         Self {
             given_mac_addresses: config.mac_addresses.clone(),
             given_system_uuid: config.system_uuid.clone(),
@@ -35,6 +37,7 @@ impl Machine {
             state_dir: config.state_dir.clone(),
             rescue_program: config.rescue_program.clone(),
             plugins: Plugins::default(),
+            transport,
         }
     }
 
@@ -55,6 +58,11 @@ impl Machine {
 
     pub(crate) const fn plugins(&self) -> &Plugins {
         &self.plugins
+    }
+
+    /// How the cluster is spoken to.
+    pub(crate) const fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     /// MAC addresses of all interfaces.

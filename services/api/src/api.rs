@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use bessemer_access::Guard;
 use bessemer_domain::lease::Leases;
 use bessemer_domain::node::Node;
 use bessemer_domain::{Accepted, Command, CommandBody, State, Timestamp};
@@ -25,6 +26,7 @@ use crate::{Config, ledger_error};
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) config: Config,
+    pub(crate) guard: Guard,
     pub(crate) ledger: Ledger,
     pub(crate) commits: Commits,
     pub(crate) image_caches: ImageCaches,

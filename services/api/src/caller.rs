@@ -1,24 +1,20 @@
 //! Who asks, and which request it is: what makes a repeated mutation happen once.
 
+use bessemer_access::Who;
 use bessemer_domain::Invalid;
 use bessemer_domain::ids::CommandId;
 use bessemer_proto::v1;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Request;
-use tonic::metadata::MetadataMap;
 use uuid::Uuid;
-
-/// Name of the metadata that says who asks. Believed as it is: there are no credentials yet that could prove it.
-pub(crate) const ACTOR_METADATA: &str = "x-bessemer-actor";
-
-/// Longest name of an actor; what is beyond is cut off.
-const ACTOR_CHARACTERS_MAX: usize = 255;
 
 /// Who asks, and the identity of what is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) actor: String,
+    /// Whose nodes the caller is held to, by their owner or lessee.
+    pub(crate) project: Option<String>,
     pub(crate) command_id: CommandId,
     /// Tells two requests with one command id apart; 0 when the id was drawn here, so that nobody can repeat it.
     pub(crate) fingerprint: u64,
@@ -67,23 +63,29 @@ pub(crate) fn identify<M: Mutation>(
     operation: &'static str,
     request: Request<M>,
 ) -> Result<(Caller, M), Invalid> {
-    let actor = actor(request.metadata());
+    let who = who(&request);
+    let (actor, project) = (who.actor(), who.project().map(str::to_owned));
     let mut message = request.into_inner();
     let given = message.take_command_id();
     let caller = if given.is_empty() {
-        Caller { actor, command_id: CommandId::new(Uuid::new_v4()), fingerprint: 0 }
+        Caller { actor, project, command_id: CommandId::new(Uuid::new_v4()), fingerprint: 0 }
     } else {
-        Caller { actor, command_id: given.parse()?, fingerprint: fingerprint(operation, &message) }
+        let fingerprint = fingerprint(operation, &message);
+        Caller { actor, project, command_id: given.parse()?, fingerprint }
     };
     Ok((caller, message))
 }
 
-fn actor(metadata: &MetadataMap) -> String {
-    let named = metadata.get(ACTOR_METADATA).and_then(|value| value.to_str().ok());
-    match named {
-        Some(name) if !name.is_empty() => name.chars().take(ACTOR_CHARACTERS_MAX).collect(),
-        Some(_) | None => "anonymous".to_owned(),
-    }
+/// Who asks, as the guard in front of every face has found out.
+pub(crate) fn who<T>(request: &Request<T>) -> Who {
+    request.extensions().get().cloned().unwrap_or(Who::Nobody)
+}
+
+/// A request to the services of this member by somebody whom another face of it let in.
+pub(crate) fn by<T>(who: Who, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(who);
+    request
 }
 
 /// The same on every member and in every attempt: messages have no map whose order is left to chance.
@@ -138,10 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn the_actor_is_taken_from_the_metadata_and_bounded() {
+    fn the_actor_is_who_was_let_in_and_not_who_the_caller_says_it_is() {
         let mut request = verb("", "a");
-        assert_eq!(actor(request.metadata()), "anonymous");
-        request.metadata_mut().insert(ACTOR_METADATA, "x".repeat(300).parse().unwrap());
-        assert_eq!(actor(request.metadata()), "x".repeat(255));
+        request.metadata_mut().insert("x-bessemer-actor", "root".parse().unwrap());
+        assert_eq!(identify("manage_node", request).unwrap().0.actor, "anonymous");
+        let alice = Who::Known("bessemer://operator/alice?project=t".parse().unwrap());
+        let request = by(alice, verb("", "a").into_inner());
+        let (caller, _) = identify("manage_node", request).unwrap();
+        assert_eq!((caller.actor.as_str(), caller.project.as_deref()), ("alice", Some("t")));
     }
 }

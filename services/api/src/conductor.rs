@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bessemer_access::{Identity, Refusal, Who};
 use bessemer_domain::ids::{ConductorId, Incarnation, NodeId};
-use bessemer_domain::{Command, Invalid, Revision, State};
+use bessemer_domain::{Command, CommandBody, Invalid, Revision, State};
 use bessemer_proto::v1;
 use bessemer_proto::v1::conductor_service_server::ConductorService;
 use bessemer_proto::v1::replicate_response::Update;
@@ -16,6 +17,7 @@ use tokio_stream::wrappers::IntervalStream;
 use tonic::{Request, Response, Status};
 
 use crate::api::{Answers, Api, Freshness};
+use crate::caller::who;
 use crate::event::{filter, reached};
 use crate::ledger_error;
 
@@ -33,7 +35,13 @@ impl ConductorService for Api {
         &self,
         request: Request<v1::ProposeRequest>,
     ) -> Result<Response<v1::ProposeResponse>, Status> {
+        let conductor = conductor(&request);
         let commands = decode(&request.into_inner().commands).map_err(Failure::from)?;
+        if let Some(conductor) = &conductor {
+            for command in &commands {
+                self.check_job(conductor, command)?;
+            }
+        }
         let proposed = self.commits.propose(commands).await.map_err(ledger_error::proposing)?;
         let outcomes = proposed.outcomes.iter().map(|outcome| {
             serde_json::to_vec(outcome).expect("outcomes hold only strings and numbers")
@@ -48,8 +56,12 @@ impl ConductorService for Api {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let caller = conductor(&request);
         let request = request.into_inner();
         let conductor = ConductorId::try_new(&request.conductor_id).map_err(Failure::from)?;
+        if let Some(caller) = &caller {
+            self.check_name(caller, &conductor)?;
+        }
         let incarnation = request.incarnation.parse().map_err(Failure::Invalid)?;
         let registered = self.heard(&conductor, incarnation, request.progress);
         let grants = registered && self.leads().await;
@@ -73,7 +85,52 @@ impl ConductorService for Api {
     }
 }
 
+/// The conductor that calls, where callers are asked who they are.
+fn conductor<T>(request: &Request<T>) -> Option<Identity> {
+    match who(request) {
+        Who::Known(identity) => Some(identity),
+        Who::Unasked(_) | Who::Nobody => None,
+    }
+}
+
 impl Api {
+    /// Whether a command is what a conductor is there for, and its own. People's commands come by other ways, where it is
+    /// seen whose they are.
+    fn check_job(&self, caller: &Identity, command: &Command) -> Result<(), Failure> {
+        if command.actor != caller.actor() {
+            return Err(self.denied(caller, &format!("a command by `{}`", command.actor)));
+        }
+        match &command.body {
+            CommandBody::RegisterConductor { conductor, .. }
+            | CommandBody::UnregisterConductor { conductor, .. }
+            | CommandBody::ClaimNode { conductor, .. } => self.check_name(caller, conductor),
+            CommandBody::ReleaseNode { .. }
+            | CommandBody::ReportStep { .. }
+            | CommandBody::ReportPower { .. }
+            | CommandBody::ResetAgent { .. } => Ok(()),
+            other => Err(self.denied(caller, &format!("the command {}", other.name()))),
+        }
+    }
+
+    fn check_name(&self, caller: &Identity, conductor: &ConductorId) -> Result<(), Failure> {
+        if caller.name == conductor.as_str() {
+            return Ok(());
+        }
+        Err(self.denied(caller, &format!("what is said for conductor `{conductor}`")))
+    }
+
+    fn denied(&self, caller: &Identity, what: &str) -> Failure {
+        let refusal = Refusal::Denied {
+            who: caller.to_string(),
+            what: "bessemer.v1.ConductorService".to_owned(),
+            needed: format!(
+                "another caller for {what}; a conductor's id is the name in its certificate"
+            ),
+        };
+        self.guard.note(&refusal);
+        refusal.into()
+    }
+
     /// Notes what a heartbeat says; false when the conductor must register first.
     fn heard(
         &self,

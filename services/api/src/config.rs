@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bessemer_ledger::MemberId;
-use bessemer_runtime::telemetry;
+use bessemer_runtime::{telemetry, tls};
 use serde::Deserialize;
 
 use crate::AuthStrategy;
@@ -28,7 +28,8 @@ pub struct Config {
     /// gRPC URLs of the image caches, tried in turn; without one, calls about images are refused.
     #[serde(default)]
     pub image_caches: Vec<String>,
-    /// Where the dashboard is served; unset serves none. Nobody has to sign in to it: whoever reaches it may do everything.
+    /// Where the dashboard is served; unset serves none. Without TLS nobody has to sign in to it: whoever reaches it may do
+    /// everything.
     #[serde(default)]
     pub dashboard_listen: Option<SocketAddr>,
     /// Names by which browsers reach the dashboard, beside `localhost` and addresses: other names are refused, so that
@@ -48,6 +49,13 @@ pub struct Config {
     /// request names, by `http`.
     #[serde(default)]
     pub rest_public_endpoint: Option<String>,
+    /// People and programs that come with a token, by the tokens' hashes, as `bessemer token issue` writes them; needs
+    /// `tls`.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// Certificates, for every listener and for what the member asks of others. Callers must then be somebody.
+    #[serde(default)]
+    pub tls: tls::Config,
     /// Where metrics and health are served over HTTP; unset serves none.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
@@ -94,6 +102,8 @@ impl Config {
             rest_auth_strategy: None,
             rest_htpasswd_file: None,
             rest_public_endpoint: None,
+            token_file: None,
+            tls: tls::Config::default(),
             metrics_listen: None,
             conductor_lease_milliseconds: default_lease(),
             telemetry: telemetry::Config::default(),
@@ -104,13 +114,15 @@ impl Config {
         Duration::from_millis(self.conductor_lease_milliseconds.into())
     }
 
-    pub(crate) fn ledger(&self) -> bessemer_ledger::Config {
+    pub(crate) fn ledger(&self, transport: tls::Transport) -> bessemer_ledger::Config {
         let members: BTreeMap<_, _> = self
             .members
             .iter()
             .map(|member| (MemberId(member.id), member.address.clone()))
             .collect();
-        bessemer_ledger::Config::new(MemberId(self.member_id), &self.data_dir, members)
+        let config =
+            bessemer_ledger::Config::new(MemberId(self.member_id), &self.data_dir, members);
+        bessemer_ledger::Config { transport, ..config }
     }
 }
 

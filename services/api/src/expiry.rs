@@ -43,6 +43,7 @@ async fn expire(api: &Api, conductor: ConductorId, incarnation: Incarnation) {
     tracing::warn!(conductor.id = %conductor, "a conductor was not heard of for its lease");
     let caller = Caller {
         actor: format!("member/{}", api.config.member_id),
+        project: None,
         command_id: CommandId::new(Uuid::new_v4()),
         fingerprint: 0,
     };

@@ -8,12 +8,13 @@ use bessemer_proto::v1;
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::image_service_server::ImageService;
 use bessemer_proto::v1::prepare_image_response::Update;
+use bessemer_runtime::tls::Transport;
 use bessemer_wire::Failure;
 use futures::future::join_all;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::StartError;
@@ -51,17 +52,15 @@ pub(crate) struct Held {
 }
 
 impl ImageCaches {
-    pub(crate) fn new(urls: &[String]) -> Result<Self, StartError> {
+    pub(crate) fn new(urls: &[String], transport: &Transport) -> Result<Self, StartError> {
         let connect = |url: &String| -> Result<Channel, StartError> {
-            let endpoint = Endpoint::from_shared(url.clone()).map_err(|source| {
-                StartError::ImageCache { url: url.clone(), source: Box::new(source) }
-            })?;
-            Ok(endpoint
+            let endpoint = transport.endpoint(url).map_err(StartError::ImageCache)?;
+            let endpoint = endpoint
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(PING_EVERY)
-                .keep_alive_timeout(PING_ANSWER_LIMIT)
-                .connect_lazy())
+                .keep_alive_timeout(PING_ANSWER_LIMIT);
+            Ok(transport.channel(&endpoint))
         };
         let channels = urls.iter().map(connect).collect::<Result<_, _>>()?;
         Ok(Self { urls: urls.to_vec(), channels })

@@ -22,6 +22,7 @@ mod node;
 mod page;
 mod port;
 mod progress;
+mod project;
 mod reference;
 mod rescue;
 mod rest;

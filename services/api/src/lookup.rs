@@ -56,6 +56,7 @@ impl Api {
             CommandBody::BindAgent { node: node.id, token_digest: digest(&token), held_digest };
         let caller = Caller {
             actor: format!("agent/{}", node.id),
+            project: None,
             command_id: CommandId::new(Uuid::new_v4()),
             fingerprint: 0,
         };

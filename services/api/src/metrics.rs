@@ -88,6 +88,7 @@ pub(crate) fn monitor(api: &Arc<Api>, commands: &CommandMetrics) -> Monitor {
     r.register("commands", "Commands that this member put to the ledger", commands);
     r.register("commit_seconds", "From a proposal until it was applied here", commit_seconds);
     looked.register(r);
+    api.guard.refused().register(r);
     let (asked, told) = (Arc::clone(api), Arc::clone(api));
     Monitor {
         registry,

@@ -15,9 +15,9 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::api::{Api, Freshness};
-use crate::caller::{Caller, identify};
+use crate::caller::{Caller, identify, who};
 use crate::reference::{NodeReference, new_id};
-use crate::{rescue, template};
+use crate::{project, rescue, template};
 
 /// Most ports of a new node; a machine with more interfaces gets the rest one by one.
 const PORTS_MAX: usize = 64;
@@ -37,15 +37,27 @@ impl NodeService for Api {
         &self,
         request: Request<v1::GetNodeRequest>,
     ) -> Result<Response<v1::Node>, Status> {
+        let who = who(&request);
         let request = request.into_inner();
         let reference: NodeReference = request.node.parse().map_err(Failure::Invalid)?;
         let freshness = Freshness::unless_stale_ok(request.stale_ok);
         let node = match request.at_revision {
             0 => {
-                let now = |state: &State| Ok(self.node_message(state, reference.find(state)?));
+                let now = |state: &State| {
+                    let node = reference.find(state)?;
+                    project::check_look(who.project(), node)?;
+                    Ok(self.node_message(state, node))
+                };
                 self.look(freshness, now).await?
             }
-            revision => self.past_node(&self.state(freshness).await?, &reference, revision),
+            revision => {
+                let state = self.state(freshness).await?;
+                if who.project().is_some() {
+                    // Whose it was then does not count: who has lost it sees nothing of it any more.
+                    project::check_look(who.project(), reference.find(&state)?)?;
+                }
+                self.past_node(&state, &reference, revision)
+            }
         };
         Ok(Response::new(node?))
     }
@@ -54,7 +66,8 @@ impl NodeService for Api {
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        Ok(Response::new(self.node_page(request.into_inner()).await?))
+        let who = who(&request);
+        Ok(Response::new(self.node_page(request.into_inner(), who.project()).await?))
     }
 
     async fn update_node(
@@ -353,7 +366,9 @@ impl Api {
             NodeReference::Name(_) => Freshness::Latest,
         };
         let decided = self.look(freshness, |state| {
-            if let Some(first) = state.first_outcome(caller.command_id, caller.fingerprint) {
+            let is_free = caller.project.is_none();
+            let first = state.first_outcome(caller.command_id, caller.fingerprint);
+            if let Some(first) = first.filter(|_| is_free) {
                 let node = match first?.subject {
                     Some(Subject::Node(node)) => node,
                     Some(_) | None => reference.id(state)?,
@@ -361,7 +376,9 @@ impl Api {
                 return Ok((node, None));
             }
             let node = reference.id(state)?;
-            Ok::<_, Failure>((node, Some(body(state, node)?)))
+            let body = body(state, node)?;
+            project::check_change(caller.project.as_deref(), state, node, &body)?;
+            Ok::<_, Failure>((node, Some(body)))
         });
         let (node, body) = decided.await??;
         if let Some(body) = body {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bessemer_access::{Guard, GuardLayer, InvalidTokenFile, Tokens};
 use bessemer_domain::lease::Leases;
 use bessemer_ledger::{Ledger, OpenError, RaftServiceServer};
 use bessemer_proto::FILE_DESCRIPTOR_SET;
@@ -18,11 +19,13 @@ use bessemer_proto::v1::node_service_server::NodeServiceServer;
 use bessemer_proto::v1::port_service_server::PortServiceServer;
 use bessemer_proto::v1::template_service_server::TemplateServiceServer;
 use bessemer_runtime::monitor;
+use bessemer_runtime::tls::{InvalidTls, InvalidUrl, Listener, Transport};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
 
 use crate::api::Api;
 use crate::commit::Commits;
@@ -42,6 +45,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long calls in progress may go on once the member is told to stop.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// What stands before the services.
+type Guarded = Stack<GuardLayer, Identity>;
 
 /// A member could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -67,14 +73,14 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(#[from] monitor::ListenError),
     /// The URL of an image cache is none.
-    #[error("`{url}` in image_caches is not a URL such as http://127.0.0.1:6386")]
-    ImageCache {
-        /// As configured.
-        url: String,
-        /// Why.
-        #[source]
-        source: Box<tonic::transport::Error>,
-    },
+    #[error("image_caches: {0}")]
+    ImageCache(InvalidUrl),
+    /// The certificates cannot be used, or there are none where there must be.
+    #[error("configuration: {0}")]
+    Tls(#[from] InvalidTls),
+    /// The tokens cannot be used.
+    #[error("configuration: {0}")]
+    Tokens(#[from] InvalidTokenFile),
     /// The ledger cannot be opened.
     #[error("cannot open the ledger")]
     Ledger(#[from] OpenError),
@@ -152,20 +158,30 @@ pub async fn start_on(
     let address = listener
         .local_addr()
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let image_caches = ImageCaches::new(&config.image_caches)?;
+    let transport = config.tls.service(&[
+        ("listen", Some(address)),
+        ("dashboard_listen", config.dashboard_listen),
+        ("rest_listen", config.rest_listen),
+        ("metrics_listen", config.metrics_listen),
+    ])?;
+    let guard = guard(&config, &transport)?;
+    let image_caches = ImageCaches::new(&config.image_caches, &transport)?;
     let dashboard = match config.dashboard_listen {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
     let rest = match config.rest_listen {
-        Some(address) => Some((bind(address).await?, rest::Settings::try_new(&config, address)?)),
+        Some(address) => {
+            let settings = rest::Settings::try_new(&config, address, transport.is_secure())?;
+            Some((bind(address).await?, settings))
+        }
         None => None,
     };
     let metrics = monitor::listen(config.metrics_listen).await?;
     let dashboard_address = dashboard.as_ref().map(|(_, address)| *address);
     let rest_address = rest.as_ref().map(|((_, address), _)| *address);
     let metrics_address = metrics.as_ref().map(|(_, address)| *address);
-    let (ledger, raft) = Ledger::open(config.ledger()).await?;
+    let (ledger, raft) = Ledger::open(config.ledger(transport.clone())).await?;
     tracing::info!(
         %address, dashboard = ?dashboard_address, rest = ?rest_address, metrics = ?metrics_address,
         member.id = config.member_id, "listening"
@@ -173,6 +189,7 @@ pub async fn start_on(
     let commands = CommandMetrics::default();
     let api = Arc::new(Api {
         config,
+        guard,
         commits: Commits::new(ledger.clone(), commands.clone()),
         ledger,
         image_caches,
@@ -182,17 +199,32 @@ pub async fn start_on(
     });
     let mut http = JoinSet::new();
     if let Some((listener, _)) = dashboard {
-        http.spawn(dashboard::serve(Arc::clone(&api), listener));
+        http.spawn(dashboard::serve(Arc::clone(&api), transport.http(listener)));
     }
     if let Some(((listener, _), settings)) = rest {
-        http.spawn(rest::serve(Arc::clone(&api), settings, listener));
+        http.spawn(rest::serve(Arc::clone(&api), settings, transport.http(listener)));
     }
     if let Some((listener, _)) = metrics {
-        http.spawn(monitor::serve(listener, metrics::monitor(&api, &commands)));
+        http.spawn(monitor::serve(transport.http(listener), metrics::monitor(&api, &commands)));
     }
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let task = tokio::spawn(run(api, raft, incoming, http));
+    let task = tokio::spawn(run(api, raft, transport.grpc(listener), http));
     Ok(Handle { address, dashboard_address, rest_address, metrics_address, task })
+}
+
+/// With TLS callers are held to what they may do; without it nobody could prove who they are.
+fn guard(config: &Config, transport: &Transport) -> Result<Guard, StartError> {
+    match (&config.token_file, transport.is_secure()) {
+        (None, false) => Ok(Guard::open()),
+        (Some(_), false) => {
+            let reason =
+                "needs certificates: a token is not to be sent in the clear; set those of [tls]";
+            Err(StartError::Config { field: "token_file", reason: reason.to_owned() })
+        }
+        (file, true) => {
+            let tokens = file.as_deref().map(Tokens::open).transpose()?;
+            Ok(Guard::holding(tokens))
+        }
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -206,7 +238,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 async fn run(
     api: Arc<Api>,
     raft: RaftServiceServer,
-    incoming: TcpIncoming,
+    listener: Listener,
     mut http: JoinSet<std::io::Result<()>>,
 ) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -216,7 +248,8 @@ async fn run(
     let (stopping, ledger) = (api.stopping.clone(), api.ledger.clone());
     let router = router(api, raft).add_service(health);
     let stopped = stopping.clone().cancelled_owned();
-    let mut server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
+    let serving = router.serve_with_incoming_shutdown(listener.incoming(), stopped);
+    let mut server = tokio::spawn(serving);
 
     let ended = tokio::select! {
         () = stopping.cancelled() => Ok(()),
@@ -242,7 +275,7 @@ async fn run(
     ended
 }
 
-fn router(api: Arc<Api>, raft: RaftServiceServer) -> Router {
+fn router(api: Arc<Api>, raft: RaftServiceServer) -> Router<Guarded> {
     /// The generated server of a service, with our limits.
     macro_rules! serve {
         ($server:ident) => {
@@ -260,6 +293,7 @@ fn router(api: Arc<Api>, raft: RaftServiceServer) -> Router {
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_INTERVAL))
+        .layer(GuardLayer(api.guard.clone()))
         .add_service(raft)
         .add_service(reflection)
         .add_service(serve!(NodeServiceServer))

@@ -48,6 +48,9 @@ pub struct Config {
     /// Patience with agents.
     #[serde(default)]
     pub agent: AgentLimits,
+    /// Certificates, for every listener but that for BMCs, and for what the conductor asks of others.
+    #[serde(default)]
+    pub tls: bessemer_runtime::tls::Config,
     /// Where metrics and health are served over HTTP; unset serves none.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
@@ -65,6 +68,33 @@ pub struct NatsConfig {
     /// Copies that JetStream keeps; needs as many NATS servers.
     #[serde(default = "default_replicas")]
     pub replicas: usize,
+    /// The authorities whose certificates NATS servers may have, PEM; set, the connection is TLS whatever the URL says.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The conductor's certificate for NATS, PEM.
+    #[serde(default)]
+    pub certificate_file: Option<PathBuf>,
+    /// The private key of that certificate, PEM.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    /// A credentials file, as `nsc` and `nats` write them, that says who the conductor is to NATS.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+}
+
+impl NatsConfig {
+    /// One server, or several told apart by commas, in the clear and as nobody.
+    #[must_use]
+    pub fn new(url: String) -> Self {
+        Self {
+            url,
+            replicas: default_replicas(),
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
+            credentials_file: None,
+        }
+    }
 }
 
 /// Simulated machines.
@@ -118,6 +148,10 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// The same as BMCs reach it, such as `http://10.0.1.1:6387`; the bound address when unset.
     pub advertised_url: Option<String>,
+    /// Serves it in the clear though the conductor has certificates, or on an address that others reach though it has none:
+    /// few BMCs believe an authority of one's own. URLs of config drives cannot be guessed, but they can be overheard.
+    #[serde(default)]
+    pub insecure: bool,
 }
 
 /// Playbooks that deploy machines.

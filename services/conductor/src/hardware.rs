@@ -25,6 +25,7 @@ impl HardwareTypes {
                 runner,
                 steps_dir: fake.steps_dir.clone(),
                 api_urls: config.api_urls.clone(),
+                ca_file: config.tls.ca_file.clone(),
             }),
             ipmi: Ipmi { program: config.ipmi.ipmitool.clone() },
             redfish: Redfish::new(config.redfish.deploy_iso.clone()),

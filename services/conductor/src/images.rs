@@ -9,7 +9,8 @@ use bessemer_image::permit::{Permit, PermitKey};
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::prepare_image_response::Update;
 use bessemer_proto::v1::{Image, ImageSpec, PrepareImageRequest, PrepareProgress};
-use tonic::transport::{Channel, Endpoint};
+use bessemer_runtime::tls::{InvalidUrl, Transport};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -65,14 +66,15 @@ impl ImageCaches {
     pub(crate) fn new(
         urls: &[String],
         key: Option<PermitKey>,
-    ) -> Result<Self, tonic::transport::Error> {
+        transport: &Transport,
+    ) -> Result<Self, InvalidUrl> {
         let channels = urls
             .iter()
             .map(|url| {
-                let endpoint = Endpoint::from_shared(url.clone())?;
-                Ok(noticing_silence(endpoint, PING_ANSWER_LIMIT).connect_lazy())
+                let endpoint = noticing_silence(transport.endpoint(url)?, PING_ANSWER_LIMIT);
+                Ok(transport.channel(&endpoint))
             })
-            .collect::<Result<_, tonic::transport::Error>>()?;
+            .collect::<Result<_, InvalidUrl>>()?;
         let failed_at = Mutex::new(vec![None; urls.len()]);
         Ok(Self { urls: urls.to_vec(), channels, failed_at, key })
     }

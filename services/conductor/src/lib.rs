@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bessemer_access::{Guard, GuardLayer};
 use bessemer_domain::command::CommandBody;
 use bessemer_domain::conductor::Registration;
 use bessemer_domain::ids::{ClusterId, ConductorId, Incarnation, NodeId};
@@ -35,13 +36,13 @@ use bessemer_hardware::fake::AgentRunner;
 use bessemer_image::permit::{PermitKey, WeakSecret};
 use bessemer_proto::v1::agent_session_service_server::AgentSessionServiceServer;
 use bessemer_runtime::monitor::{self, Monitor};
+use bessemer_runtime::tls::{InvalidTls, InvalidUrl, Listener, Transport};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use uuid::Uuid;
 
 pub use config::{
@@ -142,14 +143,16 @@ pub enum StartError {
     #[error(transparent)]
     Invalid(#[from] bessemer_domain::Invalid),
     /// An address of the configuration.
-    #[error("{field} holds something that is not an address")]
+    #[error("{field}: {source}")]
     Address {
         /// The field.
         field: &'static str,
         /// Why.
-        #[source]
-        source: tonic::transport::Error,
+        source: InvalidUrl,
     },
+    /// The certificates cannot be used, or there are none where there must be.
+    #[error("configuration: {0}")]
+    Tls(#[from] InvalidTls),
     /// The address to listen on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -174,6 +177,16 @@ pub enum StartError {
     /// The address for metrics.
     #[error(transparent)]
     Metrics(#[from] monitor::ListenError),
+}
+
+/// What the conductor speaks. What BMCs fetch is another matter, which its own field decides.
+fn transport(config: &Config) -> Result<Transport, StartError> {
+    let for_bmcs = config.http.as_ref().filter(|http| !http.insecure).map(|http| http.listen);
+    Ok(config.tls.service(&[
+        ("listen", Some(config.listen)),
+        ("metrics_listen", config.metrics_listen),
+        ("http.listen", for_bmcs),
+    ])?)
 }
 
 fn permit_key(config: &SignedUrlsConfig) -> Result<PermitKey, StartError> {
@@ -214,27 +227,38 @@ pub async fn start(
         id: ConductorId::try_new(&config.id)?,
         incarnation: Incarnation::new(Uuid::new_v4()),
     });
+    let transport = transport(&config)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let address = listener
         .local_addr()
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let files = listen_for_bmcs(config.http.as_ref()).await?;
+    let files = listen_for_bmcs(config.http.as_ref(), &transport).await?;
     let monitoring = monitor::listen(config.metrics_listen).await?;
     let metrics_address = monitoring.as_ref().map(|(_, address)| *address);
-    let members = Members::new(&config.api_urls)
+    let members = Members::new(&config.api_urls, &transport)
         .map_err(|source| StartError::Address { field: "api_urls", source })?;
     let (proposals, send_proposals) = Proposals::new(Arc::clone(&members), &own.id);
     let key = config.signed_urls.as_ref().map(permit_key).transpose()?;
-    let images = ImageCaches::new(&config.image_caches, key)
+    let images = ImageCaches::new(&config.image_caches, key, &transport)
         .map_err(|source| StartError::Address { field: "image_caches", source })?;
     let hardware = HardwareTypes::new(&config, runner);
     let registration = Registration {
         incarnation: own.incarnation,
         conductor_group: config.conductor_group.clone(),
         hardware_types: hardware.names().map(str::to_owned).collect(),
-        address: config.advertised_address.clone().unwrap_or_else(|| format!("http://{address}")),
+        address: match &config.advertised_address {
+            Some(url) => {
+                let checked = transport.endpoint(url);
+                checked.map_err(|source| StartError::Address {
+                    field: "advertised_address",
+                    source,
+                })?;
+                url.clone()
+            }
+            None => format!("{}://{address}", transport.scheme()),
+        },
     };
 
     let (state_in, state) = watch::channel(bessemer_domain::State::default());
@@ -274,12 +298,15 @@ pub async fn start(
     spawn(cluster::follow(members, followers).boxed());
     spawn(work::Work::new(Arc::clone(&context)).run(changes, lease).boxed());
     spawn(publisher(Arc::clone(&context), config.nats, notices).boxed());
-    spawn(serve(listener, context.sessions.clone()).boxed());
+    let guard = if transport.is_secure() { Guard::holding(None) } else { Guard::open() };
+    let refused = guard.refused().clone();
+    spawn(serve(transport.grpc(listener), guard, context.sessions.clone()).boxed());
     if let Some((listener, _)) = files {
         spawn(serve_files(listener, context.replica.clone()).boxed());
     }
     if let Some((listener, _)) = monitoring {
-        spawn(serve_monitor(listener, metrics::monitor(&context)).boxed());
+        let listener = transport.http(listener);
+        spawn(serve_monitor(listener, metrics::monitor(&context, &refused)).boxed());
     }
     // The lease outlasts the others by a farewell, which is a command.
     let (done, lease_done) = tokio::sync::oneshot::channel::<()>();
@@ -308,36 +335,42 @@ async fn publisher(
 /// Where BMCs fetch what they show to machines, and its URL as they reach it.
 async fn listen_for_bmcs(
     http: Option<&HttpConfig>,
-) -> Result<Option<(TcpListener, String)>, StartError> {
+    transport: &Transport,
+) -> Result<Option<(Listener, String)>, StartError> {
     let Some(http) = http else { return Ok(None) };
     let fault = |source| StartError::Listen { address: http.listen, source };
     let listener = TcpListener::bind(http.listen).await.map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
-    let url = http.advertised_url.clone().unwrap_or_else(|| format!("http://{bound}"));
-    Ok(Some((listener, url.trim_end_matches('/').to_owned())))
+    let transport = if http.insecure { Transport::plain() } else { transport.clone() };
+    let url = match &http.advertised_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("{}://{bound}", transport.scheme()),
+    };
+    Ok(Some((transport.http(listener), url)))
 }
 
-async fn serve_files(listener: TcpListener, replica: Replica) {
+async fn serve_files(listener: Listener, replica: Replica) {
     if let Err(error) = axum::serve(listener, config_drives::router(replica)).await {
         tracing::error!(error = steps::chain(&error), "config drives can no longer be served");
     }
 }
 
-async fn serve_monitor(listener: TcpListener, monitor: Monitor) {
+async fn serve_monitor(listener: Listener, monitor: Monitor) {
     if let Err(error) = monitor::serve(listener, monitor).await {
         tracing::error!(%error, "metrics can no longer be served");
     }
 }
 
-async fn serve(listener: TcpListener, sessions: Sessions) {
+async fn serve(listener: Listener, guard: Guard, sessions: Sessions) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<AgentSessionServiceServer<Sessions>>().await;
     let service =
         AgentSessionServiceServer::new(sessions).max_decoding_message_size(AGENT_MESSAGE_BYTES_MAX);
     let served = tonic::transport::Server::builder()
+        .layer(GuardLayer(guard))
         .add_service(health_service)
         .add_service(service)
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .serve_with_incoming(listener.incoming())
         .await;
     if let Err(error) = served {
         tracing::error!(error = steps::chain(&error), "agent sessions can no longer be served");

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bessemer_access::Refused;
 use bessemer_domain::ids::ConductorId;
 use bessemer_domain::node::StepStatus;
 use bessemer_domain::{Event, EventRecord, State, Subject};
@@ -101,12 +102,13 @@ fn took(state: &State, subject: &Subject, index: usize) -> Option<Duration> {
 }
 
 /// The conductor's metrics, and whether it is ready: it holds its lease, without which it does nothing.
-pub(crate) fn monitor(context: &Arc<Context>) -> Monitor {
+pub(crate) fn monitor(context: &Arc<Context>, refused: &Refused) -> Monitor {
     let mut registry = Registry::with_prefix("bessemer_conductor");
     let metrics = context.metrics.clone();
     let (nodes, claimed) = (Gauge::<i64>::default(), Gauge::<i64>::default());
     let (lease, revision) = (Gauge::<i64>::default(), Gauge::<u64, AtomicU64>::default());
     let r = &mut registry;
+    refused.register(r);
     r.register("steps", "Steps that ended", metrics.steps.clone());
     r.register("step_seconds", "From a step's beginning to its end", metrics.step_seconds.clone());
     r.register("work_running", "Pieces of work in progress", metrics.running.clone());

@@ -19,6 +19,7 @@ use bessemer_proto::v1::conductor_message::Message as ToAgent;
 use bessemer_proto::v1::{
     AgentHello, AgentMessage, CancelTask, ConductorMessage, StartTask, TaskUpdate, Welcome,
 };
+use bessemer_runtime::tls::Peer;
 use bessemer_wire::Failure;
 use futures::Stream;
 use sha2::{Digest, Sha256};
@@ -202,7 +203,8 @@ impl AgentSessionService for Sessions {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let address = request.remote_addr().map(|remote| remote.ip().to_canonical());
+        let address =
+            request.extensions().get::<Peer>().map(|peer| peer.address.ip().to_canonical());
         let mut messages = request.into_inner();
         let first = timeout(SILENCE_MAX, messages.message()).await;
         let Ok(Ok(Some(AgentMessage { message: Some(FromAgent::Hello(hello)) }))) = first else {

@@ -19,8 +19,8 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// Where manifests, packs and raw images are served from.
     pub http_listen: SocketAddr,
-    /// The base URL under which agents reach `http_listen`. Default: `http://` and its address,
-    /// which suits a single machine only.
+    /// The base URL under which agents reach `http_listen`. Default: its address, which suits a single
+    /// machine only.
     pub advertised_url: Option<String>,
     /// Directories whose files `file://` sources may name. None by default: a user who may name
     /// any file can deploy the cache's own secrets.
@@ -53,6 +53,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Where `s3://` sources are; unset, there are none.
     pub s3: Option<S3Config>,
+    /// Certificates, for every listener and for what the cache asks of its peers.
+    pub tls: bessemer_runtime::tls::Config,
     /// Where metrics and health are served; unset serves none.
     pub metrics_listen: Option<SocketAddr>,
     /// The program that decodes images, and does so when it finds the name that [`crate::is_decoder`] looks for. This
@@ -89,6 +91,7 @@ impl Default for Config {
             allow_md5: true,
             http: HttpConfig::default(),
             s3: None,
+            tls: bessemer_runtime::tls::Config::default(),
             metrics_listen: None,
             // The one that runs, also when its file was replaced since.
             decoder_program: PathBuf::from("/proc/self/exe"),

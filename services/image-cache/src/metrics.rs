@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use bessemer_access::Refused;
 use bessemer_runtime::monitor::Monitor;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -108,12 +109,13 @@ impl Metrics {
 }
 
 /// The cache's metrics, and whether it is ready: its catalogue can be read.
-pub(crate) fn monitor(shared: &Arc<Shared>) -> Monitor {
+pub(crate) fn monitor(shared: &Arc<Shared>, refused: &Refused) -> Monitor {
     let mut registry = Registry::with_prefix("bessemer_image_cache");
     let metrics = shared.metrics.clone();
     let (images, stored) = (Gauge::<i64>::default(), Gauge::<u64, AtomicU64>::default());
     let (limit, pinned) = (Gauge::<u64, AtomicU64>::default(), Gauge::<u64, AtomicU64>::default());
     let r = &mut registry;
+    refused.register(r);
     r.register("requests", "Requests for an image, by how they were answered", metrics.lookups);
     r.register("preparations", "Preparations that ended, by how", metrics.preparations);
     r.register(

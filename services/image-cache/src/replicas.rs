@@ -12,10 +12,11 @@ use bessemer_proto::v1;
 use bessemer_proto::v1::image_replica_service_client::ImageReplicaServiceClient;
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::prepare_image_response::Update;
+use bessemer_runtime::tls::Transport;
 use futures::future::join_all;
 use tokio::time::timeout;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::catalogue::{Entry, Key};
 use crate::fetch::{HttpConfig, Origins};
@@ -61,20 +62,21 @@ pub(crate) struct Found {
 
 impl Replicas {
     /// Connects to each peer when it is first needed. At most `copies` caches are to have an image.
-    pub(crate) fn new(peers: &[String], copies: usize) -> io::Result<Self> {
+    pub(crate) fn new(peers: &[String], copies: usize, transport: &Transport) -> io::Result<Self> {
         let peers = peers
             .iter()
             .map(|url| {
-                let endpoint = Endpoint::from_shared(url.clone()).map_err(io::Error::other)?;
+                let endpoint = transport.endpoint(url).map_err(io::Error::other)?;
                 let endpoint = endpoint
                     .connect_timeout(CONNECT_LIMIT)
                     .tcp_nodelay(true)
                     .http2_keep_alive_interval(PING_EVERY)
                     .keep_alive_timeout(PING_LIMIT);
-                Ok(Peer { url: url.clone(), channel: endpoint.connect_lazy() })
+                Ok(Peer { url: url.clone(), channel: transport.channel(&endpoint) })
             })
             .collect::<io::Result<_>>()?;
-        let origins = Arc::new(Origins::new(&HttpConfig::default(), None)?);
+        let origins =
+            Arc::new(Origins::new(&HttpConfig::default(), None, transport.http_client())?);
         Ok(Self { peers, copies, origins, holders: Mutex::default() })
     }
 

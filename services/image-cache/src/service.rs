@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
+use bessemer_access::{Guard, GuardLayer};
 use bessemer_image::permit::{PermitKey, WeakSecret};
 use bessemer_proto::v1::image_replica_service_server::ImageReplicaServiceServer;
 use bessemer_proto::v1::image_service_server::ImageServiceServer;
 use bessemer_runtime::monitor;
+use bessemer_runtime::tls::{InvalidTls, Listener, Peer};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use crate::cache::Shared;
 use crate::config::{Config, InvalidConfig};
@@ -31,6 +32,8 @@ const UNSENT_BYTES: u32 = 256 << 10;
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] InvalidConfig),
+    #[error("invalid configuration: {0}")]
+    Tls(#[from] InvalidTls),
     #[error(transparent)]
     Metrics(#[from] monitor::ListenError),
     #[error(transparent)]
@@ -89,6 +92,12 @@ impl Handle {
 /// The process must have a TLS provider ([`bessemer_runtime::install_tls_provider`]).
 pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, StartError> {
     config.validate()?;
+    let transport = config.tls.service(&[
+        ("grpc_listen", Some(config.grpc_listen)),
+        ("http_listen", Some(config.http_listen)),
+        ("metrics_listen", config.metrics_listen),
+    ])?;
+    let guard = if transport.is_secure() { Guard::holding(None) } else { Guard::open() };
     let grpc = listen(config.grpc_listen).await?;
     let http = listen(config.http_listen).await?;
     let monitoring = monitor::listen(config.metrics_listen).await?;
@@ -96,11 +105,11 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, St
     let (grpc_address, http_address) = (address(&grpc, &config)?, address(&http, &config)?);
     let base_url = match &config.advertised_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
-        None => format!("http://{http_address}"),
+        None => format!("{}://{http_address}", transport.scheme()),
     };
-    let origins = Origins::new(&config.http, config.s3.as_ref())
+    let origins = Origins::new(&config.http, config.s3.as_ref(), None)
         .map_err(|source| StartError::Http { source })?;
-    let replicas = Replicas::new(&config.peers, config.copies)
+    let replicas = Replicas::new(&config.peers, config.copies, &transport)
         .map_err(|source| StartError::Http { source })?;
     let permit_keys =
         config.url_key_files.iter().map(|path| permit_key(path)).collect::<Result<_, _>>()?;
@@ -118,9 +127,14 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<Handle, St
         let stop_all = stop.child_token();
         let _stop_on_return = stop_all.clone().drop_guard();
         let served = tokio::try_join!(
-            serve_grpc(grpc, Arc::clone(&shared), stop_all.clone()),
-            serve_http(http, Arc::clone(&shared), stop_all.clone()),
-            serve_metrics(monitoring, Arc::clone(&shared), stop_all),
+            serve_grpc(transport.grpc(grpc), guard.clone(), Arc::clone(&shared), stop_all.clone()),
+            serve_http(transport.http(http), Arc::clone(&shared), stop_all.clone()),
+            serve_metrics(
+                monitoring.map(|(listener, _)| transport.http(listener)),
+                guard,
+                Arc::clone(&shared),
+                stop_all
+            ),
         );
         stop.cancel();
         shared.close().await;
@@ -146,30 +160,31 @@ fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, StartE
 }
 
 async fn serve_grpc(
-    listener: TcpListener,
+    listener: Listener,
+    guard: Guard,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ImageServiceServer<Images>>().await;
-    // tonic ignores its own nodelay setting with a listener that was made elsewhere.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tonic::transport::Server::builder()
+        .layer(GuardLayer(guard))
         .add_service(health_service)
         .add_service(ImageReplicaServiceServer::new(Images(Arc::clone(&shared))))
         .add_service(ImageServiceServer::new(Images(shared)))
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+        .serve_with_incoming_shutdown(listener.incoming(), stop.cancelled_owned());
     server.await.map_err(|error| StartError::Serve { server: "gRPC", source: error.into() })
 }
 
 async fn serve_metrics(
-    listener: Option<(TcpListener, SocketAddr)>,
+    listener: Option<Listener>,
+    guard: Guard,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
-    let Some((listener, _)) = listener else { return Ok(()) };
+    let Some(listener) = listener else { return Ok(()) };
     tokio::select! {
-        served = monitor::serve(listener, metrics::monitor(&shared)) => {
+        served = monitor::serve(listener, metrics::monitor(&shared, guard.refused())) => {
             served.map_err(|error| StartError::Serve { server: "metrics", source: error.into() })
         }
         () = stop.cancelled() => Ok(()),
@@ -177,16 +192,15 @@ async fn serve_metrics(
 }
 
 async fn serve_http(
-    listener: TcpListener,
+    listener: Listener,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let listener = listener.tap_io(|connection| {
-        // Only slower without the one, and less fair without the other.
-        let _ = connection.set_nodelay(true);
-        let _ = socket2::SockRef::from(&*connection).set_tcp_notsent_lowat(UNSENT_BYTES);
+        // Only less fair without.
+        let _ = socket2::SockRef::from(connection.tcp()).set_tcp_notsent_lowat(UNSENT_BYTES);
     });
-    let service = router(shared).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router(shared).into_make_service_with_connect_info::<Peer>();
     // Not graceful: agents resume, and a transfer can take longer than anybody wants to wait.
     tokio::select! {
         served = std::future::IntoFuture::into_future(axum::serve(listener, service)) => {

@@ -23,6 +23,8 @@ const DEATH_LIMIT: Duration = Duration::from_secs(30);
 pub struct AgentBoot {
     /// Where it looks up its node.
     pub api_urls: Vec<String>,
+    /// The authority that it believes, if it speaks TLS.
+    pub ca_file: Option<PathBuf>,
     /// The machine's network interfaces.
     pub mac_addresses: Vec<String>,
     /// The file that is the machine's disk.
@@ -125,6 +127,9 @@ fn spawn(program: &Path, machine: &Path, boot: &AgentBoot) -> Result<(), Hardwar
     for url in &boot.api_urls {
         command.arg("--api-url").arg(url);
     }
+    if let Some(ca_file) = &boot.ca_file {
+        command.arg("--ca-file").arg(ca_file);
+    }
     for address in &boot.mac_addresses {
         command.arg("--mac").arg(address);
     }
@@ -214,6 +219,7 @@ mod tests {
         fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let boot = AgentBoot {
             api_urls: vec!["http://127.0.0.1:1".to_owned()],
+            ca_file: None,
             mac_addresses: Vec::new(),
             disk: home.path().join("disk"),
             state_dir: home.path().join("memory"),

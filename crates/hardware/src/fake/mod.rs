@@ -29,6 +29,8 @@ pub struct Fake {
     pub runner: AgentRunner,
     /// Where the agents look up their node.
     pub api_urls: Vec<String>,
+    /// The authority that the agents believe, if they speak TLS.
+    pub ca_file: Option<PathBuf>,
     /// Where the agents find their plug-ins, if not where they usually are.
     pub steps_dir: Option<PathBuf>,
 }
@@ -231,6 +233,7 @@ impl Machine {
     fn agent_boot(&self) -> AgentBoot {
         AgentBoot {
             api_urls: self.fake.api_urls.clone(),
+            ca_file: self.fake.ca_file.clone(),
             mac_addresses: self.mac_addresses.clone(),
             disk: self.disk(),
             state_dir: self.directory.join("memory"),
@@ -370,6 +373,7 @@ mod tests {
             machines_dir: directory.to_owned(),
             runner: AgentRunner::Program("/bin/sleep".into()),
             api_urls: vec!["60".to_owned()],
+            ca_file: None,
             steps_dir: None,
         };
         let info = Map::from_iter([("disk_bytes".to_owned(), Value::from(1024 * 1024))]);

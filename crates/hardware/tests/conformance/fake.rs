@@ -14,6 +14,7 @@ async fn fake_machines_hold_the_contract() {
     let home = tempfile::tempdir().unwrap();
     let agent = |_, _| std::future::pending().boxed();
     let fake = Fake {
+        ca_file: None,
         machines_dir: home.path().to_owned(),
         runner: AgentRunner::InProcess(InProcessAgents::new(Arc::new(agent))),
         api_urls: Vec::new(),

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bessemer_proto::raft::v1 as pb;
+use bessemer_runtime::tls::{InvalidUrl, Transport};
 use openraft::RaftNetworkFactory;
 use pb::raft_service_client::RaftServiceClient;
 use tokio::sync::watch;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 pub(crate) use self::convert::{from_message, to_message};
 use self::envelope::Envelope;
@@ -45,19 +46,22 @@ pub(crate) type Client = RaftServiceClient<InterceptedService<Channel, Envelope>
 #[error("member address `{address}` is not of the form HOST:PORT")]
 pub(crate) struct BadAddress {
     address: String,
-    source: tonic::transport::Error,
+    source: InvalidUrl,
 }
 
 /// Clients of other members, each with connections of its own. Clones are alike.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialler {
+    pub(crate) transport: Transport,
     pub(crate) history: watch::Receiver<Option<String>>,
 }
 
 impl Dialler {
     /// A client that connects when it is first used, and again whenever the connection was lost.
     pub(crate) fn client(&self, id: MemberId, address: &str) -> Result<Client, BadAddress> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        let endpoint = self
+            .transport
+            .endpoint(&format!("{}://{address}", self.transport.scheme()))
             .map_err(|source| BadAddress { address: address.to_owned(), source })?
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -65,7 +69,7 @@ impl Dialler {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
         let envelope = Envelope { to: id, history: self.history.clone() };
-        let channel = InterceptedService::new(endpoint.connect_lazy(), envelope);
+        let channel = InterceptedService::new(self.transport.channel(&endpoint), envelope);
         Ok(RaftServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))

@@ -49,9 +49,12 @@ pub(crate) async fn write(
     let began = Instant::now();
     let root = root_device::choose(&machine.disks(), &task.root_device)?;
     let target = Arc::new(target_of(&task, OpenDisk::open(&root.path)?, resume)?);
+    let client = HttpClient::new(machine.transport(), meter)?;
     let report = match task.source {
-        Some(Source::Pack(pack)) => write_pack(&target, &pack, resume, urls, meter, stop).await?,
-        Some(Source::Raw(source)) => raw::write(&target, &source, meter, stop).await?,
+        Some(Source::Pack(pack)) => {
+            write_pack(&target, &pack, resume, urls, &client, meter, stop).await?
+        }
+        Some(Source::Raw(source)) => raw::write(&target, &source, client, meter, stop).await?,
         None => return Err(TaskError::invalid("source", "", "is missing")),
     };
     Ok(WriteReport {
@@ -75,6 +78,7 @@ async fn write_pack(
     pack: &PackSource,
     resume: bool,
     urls: watch::Receiver<Vec<String>>,
+    client: &HttpClient,
     meter: &Arc<Meter>,
     stop: &CancellationToken,
 ) -> Result<WriteReport, TaskError> {
@@ -86,7 +90,7 @@ async fn write_pack(
             let length = pack.manifest_digest.len().to_string();
             TaskError::invalid("manifest_digest length", length, "is not 32")
         })?;
-    let mut sources = Sources::new(urls.clone(), meter)?;
+    let mut sources = Sources::new(urls.clone(), client.clone())?;
     let fetch = pack::fetch_manifest(&mut sources, &digest, image_bytes);
     let manifest = unless_stopped(stop, fetch).await?;
     if target.wants_start() {
@@ -97,7 +101,7 @@ async fn write_pack(
 
     let write = Box::pin(async {
         let place = Arc::clone(target.place());
-        let client = HttpClient::new(meter)?;
+        let client = client.clone();
         let mut writer = PackWriter::new(place, manifest, client, urls, Arc::clone(meter));
         let outcome = unless_stopped(stop, Box::pin(writer.write(resume))).await;
         let report = WriteReport {

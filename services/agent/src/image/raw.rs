@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::server::HttpClient;
 use super::server::{Body, Trouble};
 use super::source::Sources;
 use super::target::Target;
@@ -33,12 +34,13 @@ const BUFFERS: usize = 8;
 pub(super) async fn write(
     target: &Arc<Target>,
     source: &RawSource,
+    client: HttpClient,
     meter: &Arc<Meter>,
     stop: &CancellationToken,
 ) -> Result<WriteReport, TaskError> {
     let expected = expected_digest(source)?;
     let (_unchanged, urls) = watch::channel(vec![source.url.clone()]);
-    let sources = Sources::new(urls, meter)?;
+    let sources = Sources::new(urls, client)?;
     let (mut download, image_bytes) = unless_stopped(stop, Download::begin(sources)).await?;
     let start = unless_stopped(stop, download.peek(PROBE_BYTES)).await?;
     let format = probe(&start)

@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bessemer_runtime::tls::Transport;
 use bytes::{Buf, Bytes};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, IF_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use rustls::client::danger::ServerCertVerifier;
 use serde::Deserialize;
 
 use crate::task::{Meter, TaskError, chain};
@@ -60,13 +62,14 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClient {
-    /// What servers send is counted by `meter`.
-    pub(super) fn new(meter: &Arc<Meter>) -> Result<Self, TaskError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| TaskError::Internal { message: chain(&error) })?;
+    /// What servers send is counted by `meter`. The cluster's own are believed as `transport` says, others by the system's
+    /// authorities.
+    pub(super) fn new(transport: &Transport, meter: &Arc<Meter>) -> Result<Self, TaskError> {
+        let mut http = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).tcp_nodelay(true);
+        if let Some(tls) = transport.http_client_beside(public_authorities()) {
+            http = http.tls_backend_preconfigured(tls);
+        }
+        let http = http.build().map_err(|error| TaskError::Internal { message: chain(&error) })?;
         Ok(Self { http, meter: Arc::clone(meter) })
     }
 
@@ -101,6 +104,13 @@ impl HttpClient {
         let meter = Arc::clone(&self.meter);
         Ok(Body { response, starts_at, total_bytes, rest: Bytes::new(), meter })
     }
+}
+
+/// Those that the system believes; none where it has none, as a ramdisk without any.
+fn public_authorities() -> Option<Arc<dyn ServerCertVerifier>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = rustls_platform_verifier::Verifier::new(provider);
+    verifier.ok().map(|verifier| Arc::new(verifier) as _)
 }
 
 /// An answer, as it arrives.

@@ -2,7 +2,6 @@
 //! for ever, as long as one of them may have it some day.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderValue;
@@ -10,7 +9,7 @@ use tokio::sync::watch;
 
 use super::server::{Body, HttpClient, Trouble};
 use crate::backoff::Backoff;
-use crate::task::{Meter, TaskError};
+use crate::task::TaskError;
 
 /// First and longest pause after all servers failed in a row. A restarted cache is back within
 /// seconds; the longest pause is short beside the minutes that a step may take.
@@ -43,13 +42,13 @@ struct Server {
 }
 
 impl Sources {
-    /// Servers at `urls`, all of which have the same image. What they send is counted by `meter`.
+    /// Servers at `urls`, all of which have the same image.
     pub(super) fn new(
         urls: watch::Receiver<Vec<String>>,
-        meter: &Arc<Meter>,
+        client: HttpClient,
     ) -> Result<Self, TaskError> {
         let mut sources = Self {
-            client: HttpClient::new(meter)?,
+            client,
             urls,
             servers: Vec::new(),
             current: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bessemer_proto::v1::agent_lookup_service_client::AgentLookupServiceClient;
 use bessemer_proto::v1::{LookupRequest, LookupResponse};
-use tonic::transport::Endpoint;
+use bessemer_runtime::tls::{InvalidUrl, Transport};
 
 use crate::backoff::Backoff;
 use crate::task::chain;
@@ -23,6 +23,7 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(2);
 /// interface may appear while we ask.
 pub(super) async fn lookup(
     api_urls: &[String],
+    transport: &Transport,
     request: impl Fn() -> LookupRequest,
 ) -> LookupResponse {
     let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LONGEST);
@@ -30,7 +31,7 @@ pub(super) async fn lookup(
     let mut logged = vec![String::new(); api_urls.len()];
     loop {
         for (url, logged) in api_urls.iter().zip(&mut logged) {
-            match ask(url, request()).await {
+            match ask(transport, url, request()).await {
                 Ok(found) => return found,
                 Err(error) => {
                     let error = chain(&error);
@@ -47,17 +48,24 @@ pub(super) async fn lookup(
 
 #[derive(Debug, thiserror::Error)]
 enum LookupError {
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
     #[error("cannot connect")]
     Connect(#[from] tonic::transport::Error),
     #[error("refused")]
     Refused(#[from] tonic::Status),
 }
 
-async fn ask(url: &str, request: LookupRequest) -> Result<LookupResponse, LookupError> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?
+async fn ask(
+    transport: &Transport,
+    url: &str,
+    request: LookupRequest,
+) -> Result<LookupResponse, LookupError> {
+    let endpoint = transport
+        .endpoint(url)?
         .connect_timeout(ANSWER_LIMIT)
         .timeout(ANSWER_LIMIT)
         .tcp_nodelay(true);
-    let mut client = AgentLookupServiceClient::new(endpoint.connect().await?);
+    let mut client = AgentLookupServiceClient::new(transport.connect(&endpoint).await?);
     Ok(client.lookup(request).await?.into_inner())
 }

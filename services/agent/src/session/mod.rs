@@ -16,12 +16,12 @@ use bessemer_proto::v1::{
     AgentHeartbeat, AgentHello, AgentMessage, ConductorMessage, LookupRequest, LookupResponse,
     StartTask, TaskUpdate,
 };
+use bessemer_runtime::tls::InvalidUrl;
 use bessemer_wire::step::offered_to_proto;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Endpoint;
 
 use crate::backoff::Backoff;
 use crate::identity::Identity;
@@ -65,6 +65,8 @@ pub(crate) struct Agent {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum SessionEnd {
+    #[error("conductor {0}")]
+    Url(#[from] InvalidUrl),
     #[error("cannot connect to conductor")]
     Connect(#[from] tonic::transport::Error),
     #[error("conductor ended the session")]
@@ -95,7 +97,7 @@ impl Agent {
                 token: self.identity.token().to_owned(),
                 agent_version: AGENT_VERSION.to_owned(),
             };
-            let found = lookup::lookup(api_urls, request).await;
+            let found = lookup::lookup(api_urls, self.machine.transport(), request).await;
             let mut was_welcome = false;
             let Err(end) = self.session(&found, &mut was_welcome).await;
             tracing::info!(
@@ -127,13 +129,15 @@ impl Agent {
         };
         // The channel is new and empty.
         outbox.try_send(message(ToConductor::Hello(hello))).ok();
-        let endpoint = Endpoint::from_shared(found.conductor_address.clone())?
+        let transport = self.machine.transport();
+        let endpoint = transport
+            .endpoint(&found.conductor_address)?
             .connect_timeout(ANSWER_LIMIT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(ANSWER_LIMIT)
             .keep_alive_while_idle(true);
-        let mut client = AgentSessionServiceClient::new(endpoint.connect().await?)
+        let mut client = AgentSessionServiceClient::new(transport.connect(&endpoint).await?)
             .max_decoding_message_size(MESSAGE_LIMIT_BYTES);
         let mut inbox = timeout(ADMISSION_LIMIT, client.session(ReceiverStream::new(messages)))
             .await

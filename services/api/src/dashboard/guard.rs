@@ -1,4 +1,4 @@
-//! Keeps other sites' pages away from the dashboard, which nobody signs in to.
+//! Keeps other sites' pages away from the dashboard, whoever is signed in to it.
 //!
 //! A foreign page can have a browser send requests here. It cannot read the answers, unless it was given this address by
 //! DNS: so only known hosts are answered. And it can send forms: so those must say that they come from here.

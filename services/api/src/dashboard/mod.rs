@@ -2,7 +2,8 @@
 //!
 //! Pages are made here, as HTML that can be read and used without scripts. Each is made of sections; a script replaces
 //! those that have changed, which the page's stream of server-sent events tells. A browser is only ever sent what it
-//! asks for next, so a slow one holds nothing up. What a form asks for goes the way of every other request.
+//! asks for next, so a slow one holds nothing up. What a form asks for goes the way of every other request. With TLS people
+//! sign in, as who they are to the API.
 
 mod assets;
 mod chart;
@@ -17,16 +18,16 @@ mod node;
 mod phase;
 mod problem;
 mod samples;
+mod sign_in;
 mod stuck;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::get;
-use tokio::net::TcpListener;
+use axum::routing::{get, post};
+use bessemer_runtime::tls::{Listener, Peer};
 
 use self::problem::Problem;
 use self::samples::Samples;
@@ -49,12 +50,12 @@ type Shared = axum::extract::State<Arc<Dashboard>>;
 ///
 /// # Errors
 /// When the listener fails.
-pub(crate) async fn serve(api: Arc<Api>, listener: TcpListener) -> std::io::Result<()> {
+pub(crate) async fn serve(api: Arc<Api>, listener: Listener) -> std::io::Result<()> {
     let stopped = api.stopping.clone().cancelled_owned();
     let dashboard = Arc::new(Dashboard { samples: Samples::default(), api });
     let sampling = samples::run(Arc::clone(&dashboard));
     let serving = async {
-        let service = router(dashboard).into_make_service_with_connect_info::<SocketAddr>();
+        let service = router(dashboard).into_make_service_with_connect_info::<Peer>();
         axum::serve(listener, service).with_graceful_shutdown(stopped).await
     };
     tokio::select! {
@@ -80,8 +81,11 @@ fn router(dashboard: Arc<Dashboard>) -> Router {
         .route("/events", get(event::page))
         .route("/events.jsonl", get(event::export))
         .route("/assets/{name}", get(assets::serve))
+        .route("/sign-in", get(sign_in::form).post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
         .fallback(async || Problem::not_found("there is no such page"))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&dashboard), sign_in::admit))
         .layer(middleware::from_fn_with_state(Arc::clone(&dashboard), guard::guard))
         .with_state(dashboard)
 }

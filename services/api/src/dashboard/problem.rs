@@ -49,6 +49,8 @@ impl From<Status> for Problem {
                 Code::FailedPrecondition | Code::Aborted | Code::AlreadyExists => {
                     StatusCode::CONFLICT
                 }
+                Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+                Code::PermissionDenied => StatusCode::FORBIDDEN,
                 Code::Unavailable | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },

@@ -9,12 +9,13 @@ use bessemer_proto::v1;
 use bessemer_wire::Failure;
 
 use crate::api::{Api, Freshness};
-use crate::page;
+use crate::{page, project};
 
 impl Api {
     pub(super) async fn node_page(
         &self,
         request: v1::ListNodesRequest,
+        project: Option<&str>,
     ) -> Result<v1::ListNodesResponse, Failure> {
         let size = page::size(request.page_size);
         let after = page::after(&request.page_token)?.map(NodeId::new);
@@ -22,7 +23,7 @@ impl Api {
         let state = self.state(Freshness::unless_stale_ok(request.stale_ok)).await?;
         let mut nodes: Vec<_> = state
             .nodes_after(after)
-            .filter(|node| filter.matches(&state, node))
+            .filter(|node| project::is_seen(project, node) && filter.matches(&state, node))
             .take(size + 1)
             .collect();
         let next_page_token = page::cut(&mut nodes, size, |node| node.id.as_uuid());

@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::{HOST, HeaderName, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
+use bessemer_access::Who;
 use sha2::{Digest, Sha256};
 use tonic::Request;
 use uuid::Uuid;
@@ -13,16 +14,12 @@ use uuid::Uuid;
 use super::Rest;
 use super::fault::Fault;
 use super::version::Microversion;
-use crate::caller::ACTOR_METADATA;
+use crate::caller;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The name space of command ids that are made of request ids.
 const COMMAND_IDS: Uuid = Uuid::from_u128(0x8d1c_7a4e_52f0_4b6f_9c7e_0f3a_61d9_b2e5);
-
-/// Who asks, as the authentication found out.
-#[derive(Debug, Clone)]
-pub(super) struct Actor(pub(super) String);
 
 /// What every request brings along.
 #[derive(Debug, Clone)]
@@ -30,7 +27,7 @@ pub(super) struct Asked {
     pub(super) version: Microversion,
     /// Where the client reaches us: what links begin with.
     pub(super) base: String,
-    actor: String,
+    who: Who,
     method: Method,
     path: String,
     request_id: Option<String>,
@@ -41,11 +38,10 @@ impl FromRequestParts<Arc<Rest>> for Asked {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, rest: &Arc<Rest>) -> Result<Self, Fault> {
-        let actor = parts.extensions.get::<Actor>();
         Ok(Self {
             version: parts.extensions.get().copied().unwrap_or(Microversion::MIN),
             base: rest.base(text(&parts.headers, &HOST)),
-            actor: actor.map_or_else(|| "anonymous".to_owned(), |actor| actor.0.clone()),
+            who: parts.extensions.get().cloned().unwrap_or(Who::Nobody),
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             request_id: text(&parts.headers, &REQUEST_ID).map(str::to_owned),
@@ -57,11 +53,7 @@ impl FromRequestParts<Arc<Rest>> for Asked {
 impl Asked {
     /// A request to the core, by whoever asks.
     pub(super) fn by<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Ok(actor) = self.actor.parse() {
-            request.metadata_mut().insert(ACTOR_METADATA, actor);
-        }
-        request
+        caller::by(self.who.clone(), message)
     }
 
     /// The id of the command that this request is: the same for a request that is repeated with the same request id.
@@ -114,7 +106,7 @@ mod tests {
         Asked {
             version: Microversion::MAX,
             base: "http://api:6385".to_owned(),
-            actor: "x".to_owned(),
+            who: Who::Unasked("x".to_owned()),
             method: Method::PUT,
             path: "/v1/nodes/n/states/power".to_owned(),
             request_id: request_id.map(str::to_owned),

@@ -1,12 +1,14 @@
-//! Who may ask: anybody, or who has a user name and password in an Apache htpasswd file, as Ironic's `http_basic`.
+//! Who may ask: anybody; who has a user name and password in an Apache htpasswd file, as Ironic's `http_basic`; or who is
+//! known by a token or certificate, as on the other faces.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderName};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -15,8 +17,11 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use bessemer_access::{Identity, Role, Who, table};
+use bessemer_runtime::tls::Peer;
+use bessemer_wire::Failure;
+
 use super::Rest;
-use super::asked::Actor;
 use super::fault::Fault;
 use crate::StartError;
 
@@ -26,9 +31,14 @@ use crate::StartError;
 pub enum AuthStrategy {
     /// They do not: whoever reaches the address may do everything.
     Noauth,
-    /// By a user name and a password of an htpasswd file.
+    /// By a user name and a password of an htpasswd file. Who has one may do everything.
     HttpBasic,
+    /// By a token, in `X-Auth-Token` or as a bearer's, or by a certificate; needs TLS.
+    Token,
 }
+
+/// The header by which OpenStack's clients show a token.
+const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// bcrypt is slow on purpose: what is being checked at once must leave processors to others.
 const CHECKS_AT_ONCE: usize = 2;
@@ -46,6 +56,8 @@ pub(super) enum Auth {
     Open,
     /// Those with a password.
     Basic(Passwords),
+    /// Those that the guard knows, for what their roles may.
+    Guarded,
 }
 
 /// An htpasswd file.
@@ -64,10 +76,20 @@ impl Auth {
         listen: SocketAddr,
         strategy: Option<AuthStrategy>,
         file: Option<&Path>,
+        is_secure: bool,
     ) -> Result<Self, StartError> {
         let wrong = |field, reason: &str| StartError::Config { field, reason: reason.to_owned() };
         match (strategy, file) {
             (Some(AuthStrategy::Noauth), None) => Ok(Self::Open),
+            (Some(AuthStrategy::Token), None) | (None, None) if is_secure => Ok(Self::Guarded),
+            (Some(AuthStrategy::Token), None) => Err(wrong(
+                "rest_auth_strategy",
+                "`token` needs certificates: a token is not to be sent in the clear; set those of [tls]",
+            )),
+            (Some(AuthStrategy::Token), Some(_)) => Err(wrong(
+                "rest_htpasswd_file",
+                "is nothing that rest_auth_strategy `token` looks at",
+            )),
             (None, None) if listen.ip().is_loopback() => Ok(Self::Open),
             (None, None) => Err(wrong(
                 "rest_auth_strategy",
@@ -168,23 +190,52 @@ impl Passwords {
 /// Lets a request in, and says who asks. The documents of versions are for everybody, as in Ironic.
 pub(super) async fn authenticate(
     State(rest): State<Arc<Rest>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let actor = match &rest.auth {
-        Auth::Open => format!("rest/{}", peer.ip()),
-        Auth::Basic(_) if matches!(request.uri().path(), "/" | "/v1") => String::new(),
+    let who = match &rest.auth {
+        Auth::Open => Who::Unasked(format!("rest/{}", peer.address.ip())),
+        Auth::Basic(_) if matches!(request.uri().path(), "/" | "/v1") => Who::Nobody,
         Auth::Basic(passwords) => {
-            let header = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
-            match passwords.user(header).await {
-                Some(user) => user,
+            let user = passwords.user(text(request.headers(), &AUTHORIZATION)).await;
+            // The names in an htpasswd file are anything but a colon.
+            let admin = user.map(|name| Identity { role: Role::Admin, name, project: None });
+            match admin {
+                Some(admin) => Who::Known(admin),
                 None => return Fault::unauthorized().into_response(),
             }
         }
+        Auth::Guarded => match guarded(&rest, &peer, &request) {
+            Ok(who) => who,
+            Err(failure) => return Fault::from(failure).before_resource().into_response(),
+        },
     };
-    request.extensions_mut().insert(Actor(actor));
+    request.extensions_mut().insert(who);
     next.run(request).await
+}
+
+fn guarded(rest: &Rest, peer: &Peer, request: &Request) -> Result<Who, Failure> {
+    let guard = &rest.api.guard;
+    let (method, headers) = (request.method().as_str(), request.headers());
+    // Where there is no route there is nothing to do; whoever asks is told so.
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let what = format!("{method} {}", path.unwrap_or("of no route"));
+    let bearer = || {
+        let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    };
+    let token = text(headers, &AUTH_TOKEN).or_else(bearer);
+    let who = guard.who(&what, Some(peer), token, None)?;
+    if let Some(path) = path {
+        let need = table::route(table::REST_ROUTES, method, path);
+        guard.check(&who, &what, need, Some(peer.address))?;
+    }
+    Ok(who)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 #[cfg(test)]
@@ -192,9 +243,10 @@ mod tests {
     use super::*;
 
     fn auth(listen: &str, strategy: Option<AuthStrategy>, file: Option<&Path>) -> String {
-        match Auth::try_new(listen.parse().unwrap(), strategy, file) {
+        match Auth::try_new(listen.parse().unwrap(), strategy, file, false) {
             Ok(Auth::Open) => "open".to_owned(),
             Ok(Auth::Basic(_)) => "basic".to_owned(),
+            Ok(Auth::Guarded) => "guarded".to_owned(),
             Err(StartError::Config { field, .. }) => field.to_owned(),
             Err(other) => panic!("{other}"),
         }
@@ -216,6 +268,10 @@ mod tests {
         assert_eq!(auth("[::1]:0", None, None), "open");
         assert_eq!(auth(any, None, None), "rest_auth_strategy");
         assert_eq!(auth(any, noauth, None), "open");
+        assert_eq!(auth(local, Some(AuthStrategy::Token), None), "rest_auth_strategy");
+        let secure = |strategy| Auth::try_new(any.parse().unwrap(), strategy, None, true);
+        assert!(matches!(secure(None), Ok(Auth::Guarded)));
+        assert!(matches!(secure(Some(AuthStrategy::Token)), Ok(Auth::Guarded)));
         assert_eq!(auth(any, basic, None), "rest_htpasswd_file");
         assert_eq!(auth(any, basic, Some(&good)), "basic");
         assert_eq!(auth(any, None, Some(&good)), "basic");
@@ -232,7 +288,7 @@ mod tests {
         let line = |password: &str| format!("admin:{}\n", bcrypt::hash(password, 4).unwrap());
         std::fs::write(file.path(), line("a:b")).unwrap();
         let any = "0.0.0.0:0".parse().unwrap();
-        let Ok(Auth::Basic(passwords)) = Auth::try_new(any, None, Some(file.path())) else {
+        let Ok(Auth::Basic(passwords)) = Auth::try_new(any, None, Some(file.path()), false) else {
             panic!("a file makes it basic")
         };
         let user = async |text: &str| {

@@ -69,6 +69,11 @@ impl Fault {
         Self { before_resource: true, ..fault }
     }
 
+    /// The same, told without a resource having been looked at.
+    pub(super) fn before_resource(self) -> Self {
+        Self { before_resource: true, ..self }
+    }
+
     /// 413.
     pub(super) fn too_large(bytes_max: usize) -> Self {
         let message = format!("the body is larger than {bytes_max} bytes");
@@ -137,6 +142,8 @@ const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::NoConductorOnline
         | ErrorCode::NoImageCache
         | ErrorCode::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
         // The rest is said to conductors, agents and members, or is a defect of ours.
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -26,7 +26,7 @@ use axum::extract::Request;
 use axum::http::{Method, Uri};
 use axum::routing::{get, put};
 use axum::{Router, ServiceExt, middleware};
-use tokio::net::TcpListener;
+use bessemer_runtime::tls::{Listener, Peer};
 use tower_http::normalize_path::NormalizePath;
 
 use self::auth::Auth;
@@ -41,6 +41,7 @@ pub(crate) struct Rest {
     api: Arc<Api>,
     auth: Auth,
     public_endpoint: Option<String>,
+    is_secure: bool,
 }
 
 /// What handlers are given.
@@ -51,17 +52,22 @@ type Shared = axum::extract::State<Arc<Rest>>;
 pub(crate) struct Settings {
     auth: Auth,
     public_endpoint: Option<String>,
+    is_secure: bool,
 }
 
 impl Settings {
     /// # Errors
     /// [`StartError::Config`] when strangers would be let in without that being said, or the htpasswd file is wrong.
-    pub(crate) fn try_new(config: &Config, listen: SocketAddr) -> Result<Self, StartError> {
+    pub(crate) fn try_new(
+        config: &Config,
+        listen: SocketAddr,
+        is_secure: bool,
+    ) -> Result<Self, StartError> {
         let file = config.rest_htpasswd_file.as_deref();
-        let auth = Auth::try_new(listen, config.rest_auth_strategy, file)?;
+        let auth = Auth::try_new(listen, config.rest_auth_strategy, file, is_secure)?;
         let public_endpoint = config.rest_public_endpoint.as_ref();
         let public_endpoint = public_endpoint.map(|url| url.trim_end_matches('/').to_owned());
-        Ok(Self { auth, public_endpoint })
+        Ok(Self { auth, public_endpoint, is_secure })
     }
 }
 
@@ -70,6 +76,7 @@ impl Rest {
     fn base(&self, host: Option<&str>) -> String {
         match (&self.public_endpoint, host) {
             (Some(endpoint), _) => endpoint.clone(),
+            (None, Some(host)) if self.is_secure => format!("https://{host}"),
             (None, Some(host)) => format!("http://{host}"),
             (None, None) => String::new(),
         }
@@ -83,14 +90,14 @@ impl Rest {
 pub(crate) async fn serve(
     api: Arc<Api>,
     settings: Settings,
-    listener: TcpListener,
+    listener: Listener,
 ) -> std::io::Result<()> {
     let stopped = api.stopping.clone().cancelled_owned();
-    let Settings { auth, public_endpoint } = settings;
-    let router = router(Arc::new(Rest { api, auth, public_endpoint }));
+    let Settings { auth, public_endpoint, is_secure } = settings;
+    let router = router(Arc::new(Rest { api, auth, public_endpoint, is_secure }));
     // Clients write `/v1/nodes/` as well as `/v1/nodes`.
     let service = NormalizePath::trim_trailing_slash(router);
-    let service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(service);
+    let service = ServiceExt::<Request>::into_make_service_with_connect_info::<Peer>(service);
     axum::serve(listener, service).with_graceful_shutdown(stopped).await
 }
 

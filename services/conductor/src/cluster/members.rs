@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bessemer_proto::v1::ListMembersRequest;
 use bessemer_proto::v1::cluster_service_client::ClusterServiceClient;
-use tonic::transport::{Channel, Endpoint, Error};
+use bessemer_runtime::tls::{InvalidUrl, Transport};
+use tonic::transport::{Channel, Endpoint};
 
 /// How long a member has to accept a connection; another one is tried then.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -36,6 +37,7 @@ pub(super) struct Member {
 /// All of them. One is used until it fails, then the next.
 #[derive(Debug)]
 pub(crate) struct Members {
+    transport: Transport,
     configured: Vec<String>,
     known: RwLock<Arc<[Member]>>,
     current: AtomicUsize,
@@ -46,9 +48,11 @@ impl Members {
     ///
     /// # Errors
     /// When an address is none.
-    pub(crate) fn new(urls: &[String]) -> Result<Arc<Self>, Error> {
-        let known = urls.iter().map(|url| connect(url, true)).collect::<Result<_, _>>()?;
+    pub(crate) fn new(urls: &[String], transport: &Transport) -> Result<Arc<Self>, InvalidUrl> {
+        let known =
+            urls.iter().map(|url| connect(transport, url, true)).collect::<Result<_, _>>()?;
         Ok(Arc::new(Self {
+            transport: transport.clone(),
             configured: urls.to_owned(),
             known: RwLock::new(known),
             current: AtomicUsize::new(0),
@@ -82,7 +86,7 @@ impl Members {
     }
 
     /// Takes note of who votes. Connections that are open stay.
-    fn update(&self, voters: &[String]) -> Result<(), Error> {
+    fn update(&self, voters: &[String]) -> Result<(), InvalidUrl> {
         let before = self.known();
         let others = self.configured.iter().filter(|url| !voters.contains(url));
         let now = voters.iter().map(|url| (url, true)).chain(others.map(|url| (url, false)));
@@ -92,7 +96,7 @@ impl Members {
         let known = now
             .map(|(url, votes)| match before.iter().find(|member| member.url == *url) {
                 Some(member) => Ok(Member { votes, ..member.clone() }),
-                None => connect(url, votes),
+                None => connect(&self.transport, url, votes),
             })
             .collect::<Result<Arc<[_]>, _>>()?;
         tracing::info!(?voters, "the members of the cluster are others now");
@@ -101,11 +105,10 @@ impl Members {
     }
 }
 
-fn connect(url: &str, votes: bool) -> Result<Member, Error> {
-    let channel = noticing_silence(Endpoint::from_shared(url.to_owned())?, PING_ANSWER_LIMIT)
-        .connect_timeout(CONNECT_LIMIT)
-        .connect_lazy();
-    Ok(Member { url: url.to_owned(), channel, votes })
+fn connect(transport: &Transport, url: &str, votes: bool) -> Result<Member, InvalidUrl> {
+    let endpoint = noticing_silence(transport.endpoint(url)?, PING_ANSWER_LIMIT)
+        .connect_timeout(CONNECT_LIMIT);
+    Ok(Member { url: url.to_owned(), channel: transport.channel(&endpoint), votes })
 }
 
 /// A peer that the network has swallowed sends no goodbye. One that does not answer pings has its connection ended, and
@@ -128,7 +131,9 @@ pub(crate) async fn learn(members: Arc<Members>) {
             })
             .await;
         let voters = answer.into_inner().members.into_iter().filter(|member| member.voter);
-        let voters: Vec<_> = voters.map(|member| format!("http://{}", member.address)).collect();
+        let voters: Vec<_> = voters
+            .map(|member| format!("{}://{}", members.transport.scheme(), member.address))
+            .collect();
         // A member that knows none yet is new itself.
         if !voters.is_empty()
             && let Err(error) = members.update(&voters)
@@ -153,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_that_vote_now_are_spoken_to() {
-        let members = Members::new(&urls(&[1, 2, 3])).unwrap();
+        let members = Members::new(&urls(&[1, 2, 3]), &Transport::plain()).unwrap();
         assert_eq!(members.voters().len(), 3);
         members.update(&urls(&[2, 3, 4, 5])).unwrap();
         assert_eq!(members.voters().len(), 4);
@@ -177,7 +182,7 @@ mod tests {
         let server = tonic::transport::Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(incoming));
 
-        let members = Members::new(&urls(&ports)).unwrap();
+        let members = Members::new(&urls(&ports), &Transport::plain()).unwrap();
         let asked = members.ask("check", |channel| {
             let mut client = tonic_health::pb::health_client::HealthClient::new(channel);
             async move { client.check(tonic_health::pb::HealthCheckRequest::default()).await }
@@ -189,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn callers_that_saw_the_same_member_fail_move_one_place_together() {
-        let members = Members::new(&urls(&[1, 2, 3])).unwrap();
+        let members = Members::new(&urls(&[1, 2, 3]), &Transport::plain()).unwrap();
         let first = members.current();
         members.move_on(&first);
         members.move_on(&first);

@@ -1,5 +1,6 @@
 //! The JetStream stream that holds the events.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
@@ -82,6 +83,15 @@ pub(super) enum PublishError {
         #[source]
         source: async_nats::ConnectError,
     },
+    /// Nobody to be.
+    #[error("nats.credentials_file {} cannot be read", path.display())]
+    Credentials {
+        /// As configured.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The server does not do what was asked.
     #[error("cannot {action}")]
     Server {
@@ -123,7 +133,20 @@ pub(super) struct EventStream {
 impl EventStream {
     /// Connects, and makes the stream if it is not there.
     pub(super) async fn open(config: &NatsConfig) -> Result<Self, PublishError> {
-        let client = async_nats::ConnectOptions::new()
+        let mut options = match &config.credentials_file {
+            None => async_nats::ConnectOptions::new(),
+            Some(path) => {
+                let read = async_nats::ConnectOptions::with_credentials_file(path).await;
+                read.map_err(|source| PublishError::Credentials { path: path.clone(), source })?
+            }
+        };
+        if let Some(ca_file) = &config.ca_file {
+            options = options.require_tls(true).add_root_certificates(ca_file.clone());
+        }
+        if let (Some(certificate), Some(key)) = (&config.certificate_file, &config.key_file) {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        let client = options
             .connection_timeout(ANSWER_LIMIT)
             .ping_interval(PING_EVERY)
             .connect(config.url.split(',').map(str::trim).collect::<Vec<_>>())

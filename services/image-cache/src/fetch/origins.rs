@@ -71,12 +71,20 @@ struct Credentials {
 }
 
 impl Origins {
-    pub(crate) fn new(config: &HttpConfig, s3: Option<&S3Config>) -> io::Result<Self> {
+    /// With `tls`, servers are believed as that says, and not by the system's authorities.
+    pub(crate) fn new(
+        config: &HttpConfig,
+        s3: Option<&S3Config>,
+        tls: Option<rustls::ClientConfig>,
+    ) -> io::Result<Self> {
         let mut client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .tcp_nodelay(true)
             .no_proxy();
+        if let Some(tls) = tls {
+            client = client.tls_backend_preconfigured(tls);
+        }
         if let Some(url) = &config.proxy {
             let exceptions = NoProxy::from_string(&config.no_proxy.join(","));
             let proxy = Proxy::all(url)

@@ -1,6 +1,6 @@
 //! Who asks for which image, and whether they may have it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,6 +9,7 @@ use ::http::request::Parts;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use bessemer_image::pack::ManifestDigest;
 use bessemer_image::permit::{Permit, PermitKey, PermitRefused};
+use bessemer_runtime::tls::Peer;
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -34,7 +35,7 @@ impl FromRequestParts<Arc<Shared>> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip());
+        let address = parts.extensions.get::<ConnectInfo<Peer>>().map(|it| it.0.address.ip());
         let path = RawPathParams::from_request_parts(parts, shared)
             .await
             .map_err(|error| Problem::not_found(error.to_string()))?;

@@ -1,10 +1,10 @@
 //! What a form asks for, put as the request that any other client would send.
 
-use std::net::SocketAddr;
-
+use axum::Extension;
 use axum::Form;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
+use bessemer_access::Who;
 use bessemer_domain::node::Verb;
 use bessemer_proto::v1;
 use bessemer_proto::v1::image_service_server::ImageService;
@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 use super::shown;
 use super::verb::Action;
 use crate::api::Api;
-use crate::caller::ACTOR_METADATA;
+use crate::caller::by;
 use crate::dashboard::Shared;
 use crate::dashboard::problem::Problem;
 
@@ -40,18 +40,17 @@ pub(in crate::dashboard) struct Fields {
 /// `POST /nodes/{node}/{action}`: does it, and leads back to the node. What is refused is told there.
 pub(in crate::dashboard) async fn act(
     State(dashboard): Shared,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(who): Extension<Who>,
     Path((node, action)): Path<(String, String)>,
     Form(fields): Form<Fields>,
 ) -> Result<Response, Problem> {
     let action = Action::named(&action)
         .ok_or_else(|| Problem::not_found("there is nothing of that name to do"))?;
-    let actor = format!("dashboard/{}", peer.ip());
-    match send(&dashboard.api, &actor, node.clone(), action, fields).await {
+    match send(&dashboard.api, &who, node.clone(), action, fields).await {
         Ok(()) => Ok(Redirect::to(&format!("/nodes/{node}")).into_response()),
         Err(status) => {
             let problem = Problem::from(status);
-            let page = shown(&dashboard, &node, Some(&problem))?;
+            let page = shown(&dashboard, &who, &node, Some(&problem))?;
             Ok((problem.status(), page).into_response())
         }
     }
@@ -59,13 +58,13 @@ pub(in crate::dashboard) async fn act(
 
 async fn send(
     api: &Api,
-    actor: &str,
+    who: &Who,
     node: String,
     action: Action,
     fields: Fields,
 ) -> Result<(), Status> {
     let command_id = fields.command_id.clone();
-    let request = |message| by(actor, message);
+    let request = |message| by(who.clone(), message);
     let verb =
         v1::NodeVerbRequest { command_id: command_id.clone(), node: node.clone(), version: 0 };
     let power = |target: v1::PowerTarget| v1::SetNodePowerRequest {
@@ -93,7 +92,7 @@ async fn send(
         Action::Provision(Verb::Rescue) => {
             let rescue_password = fields.rescue_password;
             let rescue = v1::RescueNodeRequest { command_id, node, version: 0, rescue_password };
-            api.rescue_node(by(actor, rescue)).await
+            api.rescue_node(by(who.clone(), rescue)).await
         }
         Action::Provision(Verb::Service) => {
             let step = v1::RequestedStep { step: fields.step, ..v1::RequestedStep::default() };
@@ -101,7 +100,7 @@ async fn send(
             let runbook = String::new();
             let service =
                 v1::ServiceNodeRequest { command_id, node, version: 0, service_steps, runbook };
-            api.service_node(by(actor, service)).await
+            api.service_node(by(who.clone(), service)).await
         }
         Action::Provision(Verb::Clean) => {
             let clean_steps = clean_steps(&fields);
@@ -113,34 +112,29 @@ async fn send(
                 plugin_steps: Vec::new(),
                 runbook: String::new(),
             };
-            api.clean_node(by(actor, clean)).await
+            api.clean_node(by(who.clone(), clean)).await
         }
         Action::Provision(Verb::Deploy) => {
-            api.deploy_node(by(actor, deploy(api, node, fields).await?)).await
+            api.deploy_node(by(who.clone(), deploy(api, node, fields).await?)).await
         }
         Action::Provision(Verb::Adopt) => {
-            api.adopt_node(by(actor, deploy(api, node, fields).await?)).await
+            api.adopt_node(by(who.clone(), deploy(api, node, fields).await?)).await
         }
         Action::Provision(Verb::Rebuild) => {
-            api.rebuild_node(by(actor, deploy(api, node, fields).await?)).await
+            api.rebuild_node(by(who.clone(), deploy(api, node, fields).await?)).await
         }
-        Action::PowerOn => api.set_node_power(by(actor, power(v1::PowerTarget::On))).await,
-        Action::PowerOff => api.set_node_power(by(actor, power(v1::PowerTarget::Off))).await,
-        Action::SoftOff => api.set_node_power(by(actor, power(v1::PowerTarget::SoftOff))).await,
-        Action::Reboot => api.set_node_power(by(actor, power(v1::PowerTarget::Reboot))).await,
-        Action::Maintain => api.set_node_maintenance(by(actor, maintenance(true))).await,
-        Action::EndMaintenance => api.set_node_maintenance(by(actor, maintenance(false))).await,
+        Action::PowerOn => api.set_node_power(by(who.clone(), power(v1::PowerTarget::On))).await,
+        Action::PowerOff => api.set_node_power(by(who.clone(), power(v1::PowerTarget::Off))).await,
+        Action::SoftOff => {
+            api.set_node_power(by(who.clone(), power(v1::PowerTarget::SoftOff))).await
+        }
+        Action::Reboot => api.set_node_power(by(who.clone(), power(v1::PowerTarget::Reboot))).await,
+        Action::Maintain => api.set_node_maintenance(by(who.clone(), maintenance(true))).await,
+        Action::EndMaintenance => {
+            api.set_node_maintenance(by(who.clone(), maintenance(false))).await
+        }
     }
     .map(drop)
-}
-
-/// The request, sent by whoever sits at that address: there is nothing better to name a person by yet.
-fn by<T>(actor: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    if let Ok(actor) = actor.parse() {
-        request.metadata_mut().insert(ACTOR_METADATA, actor);
-    }
-    request
 }
 
 fn clean_steps(fields: &Fields) -> Vec<String> {

@@ -10,8 +10,10 @@ mod waterfall;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
+use bessemer_access::{Role, Who};
 use bessemer_domain::ids::NodeId;
 use bessemer_domain::{State as ClusterState, Subject};
 use bessemer_ledger::StoredEvent;
@@ -46,23 +48,25 @@ struct Known {
 /// `GET /nodes/{node}`
 pub(super) async fn page(
     State(dashboard): Shared,
+    Extension(who): Extension<Who>,
     Path(reference): Path<String>,
 ) -> Result<Html<String>, Problem> {
-    shown(&dashboard, &reference, None)
+    shown(&dashboard, &who, &reference, None)
 }
 
 /// `GET /nodes/{node}/live`
 pub(super) async fn live(
     State(dashboard): Shared,
+    Extension(who): Extension<Who>,
     Path(reference): Path<String>,
 ) -> Result<Response, Problem> {
     let id = dashboard.api.ledger.look(|state| found(state, &reference))?;
-    let shared = Arc::clone(&dashboard);
+    let (shared, may_act) = (Arc::clone(&dashboard), may_act(&who));
     let render = Box::new(move || {
         let dashboard = Arc::clone(&shared);
         let sections = async move {
             match known(&dashboard, id) {
-                Ok(known) => sections(&known),
+                Ok(known) => sections(&known, may_act),
                 Err(problem) => {
                     vec![Section::new("head", html! { p.chip.failed { (problem.message()) } })]
                 }
@@ -76,6 +80,7 @@ pub(super) async fn live(
 /// The page, below what went wrong with what was asked for on it.
 fn shown(
     dashboard: &Dashboard,
+    who: &Who,
     reference: &str,
     problem: Option<&Problem>,
 ) -> Result<Html<String>, Problem> {
@@ -91,7 +96,7 @@ fn shown(
                 p.note { code { (problem.reason()) } }
             }
         }
-        @for section in sections(&known) { (layout::placed(&section)) }
+        @for section in sections(&known, may_act(who)) { (layout::placed(&section)) }
     };
     Ok(Html(page.with(&dashboard.api, &main).into_string()))
 }
@@ -141,10 +146,19 @@ impl Known {
     }
 }
 
-fn sections(known: &Known) -> Vec<Section> {
+/// Whether somebody is to be offered what changes anything.
+fn may_act(who: &Who) -> bool {
+    match who {
+        Who::Unasked(_) => true,
+        Who::Nobody => false,
+        Who::Known(identity) => matches!(identity.role, Role::Admin | Role::Operator),
+    }
+}
+
+fn sections(known: &Known, may_act: bool) -> Vec<Section> {
     let events = history::read(&known.events);
     vec![
-        Section::new("head", panels::head(known)),
+        Section::new("head", panels::head(known, may_act)),
         Section::new("waiting", panels::waiting(known)),
         Section::new("waterfall", waterfall::waterfall(&events)),
         Section::new("facts", panels::facts(known)),

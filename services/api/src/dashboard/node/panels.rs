@@ -9,7 +9,7 @@ use super::verb::Action;
 use crate::dashboard::layout::{self, ago, code, facts as list, lasting, state_chip, text, until};
 
 /// Name, state, and what can be done.
-pub(super) fn head(known: &Known) -> Markup {
+pub(super) fn head(known: &Known, may_act: bool) -> Markup {
     let (metadata, status) = (known.metadata(), known.status());
     html! {
         div.head {
@@ -20,9 +20,11 @@ pub(super) fn head(known: &Known) -> Markup {
             span.chip { (power(&status)) }
             @if status.maintenance { span.chip.busy { "maintenance: " (status.maintenance_reason) } }
         }
-        div.actions role="group" aria-label="What can be done" {
-            @for action in Action::allowed(&status) {
-                a.button href=(format!("/nodes/{}/{}", metadata.id, action.name())) { (action.title()) "…" }
+        @if may_act {
+            div.actions role="group" aria-label="What can be done" {
+                @for action in Action::allowed(&status) {
+                    a.button href=(format!("/nodes/{}/{}", metadata.id, action.name())) { (action.title()) "…" }
+                }
             }
         }
         @if !status.last_error.is_empty() {
