@@ -9,14 +9,17 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, SerialNumber,
 };
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::failure::Failure;
 
-/// The authority's name in its certificate, and as the issuer in all others. Those of two authorities are told apart by
-/// their keys.
+/// How the authority's name begins, in its certificate and as the issuer in all others. What follows is made of its key.
 const AUTHORITY_NAME: &str = "Bessemer authority";
+
+/// Hexadecimal digits of the key's digest that tell authorities apart.
+const NAME_DIGITS: usize = 16;
 
 /// Clocks differ: a certificate holds from so long before it was made.
 const BEFORE: Duration = Duration::from_secs(300);
@@ -56,11 +59,13 @@ fn params(valid_for: Duration) -> CertificateParams {
 }
 
 /// What says of the authority that it is one; the same whenever it signs.
-fn authority_params(valid_for: Duration) -> CertificateParams {
+fn authority_params(key: &KeyPair, valid_for: Duration) -> CertificateParams {
     let mut params = params(valid_for);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
+    let digest = hex::encode(Sha256::digest(key.public_key_raw()));
+    let name = format!("{AUTHORITY_NAME} {}", &digest[..NAME_DIGITS]);
+    params.distinguished_name.push(DnType::CommonName, name);
     params
 }
 
@@ -68,7 +73,7 @@ impl Authority {
     /// A new one.
     pub(crate) fn make(valid_for: Duration) -> Result<Self, Failure> {
         let key = KeyPair::generate().map_err(failed)?;
-        let certificate = authority_params(valid_for).self_signed(&key).map_err(failed)?;
+        let certificate = authority_params(&key, valid_for).self_signed(&key).map_err(failed)?;
         Ok(Self { certificate_pem: certificate.pem(), key })
     }
 
@@ -126,7 +131,7 @@ impl Authority {
                 Err(_) => SanType::DnsName(name(host)?),
             });
         }
-        let issuer = Issuer::new(authority_params(valid_for), &self.key);
+        let issuer = Issuer::new(authority_params(&self.key, valid_for), &self.key);
         let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
         Ok(Issued {
             chain_pem: format!("{}{}", certificate.pem(), self.certificate_pem),

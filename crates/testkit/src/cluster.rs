@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::launch::{
-    ImageCache, METRICS_LISTEN, Place, REST_LISTEN, Security, host_and_port, members_toml,
-    start_caches, start_conductor, start_member, start_members,
+    DASHBOARD_LISTEN, ImageCache, METRICS_LISTEN, Place, REST_LISTEN, Security, host_and_port,
+    members_toml, start_caches, start_conductor, start_member, start_members,
 };
 use crate::nats::NatsServer;
 use crate::network::Network;
@@ -234,9 +234,21 @@ impl Cluster {
     /// # Errors
     /// When there is no such member.
     pub fn rest_url(&self, id: u64) -> anyhow::Result<String> {
+        self.url_of(id, REST_LISTEN)
+    }
+
+    /// Where a member serves the dashboard, which it does with TLS.
+    ///
+    /// # Errors
+    /// When there is no such member, or it does not.
+    pub fn dashboard_url(&self, id: u64) -> anyhow::Result<String> {
+        self.url_of(id, DASHBOARD_LISTEN)
+    }
+
+    fn url_of(&self, id: u64, field: &str) -> anyhow::Result<String> {
         let config = std::fs::read_to_string(self.home().join(format!("api-{id}.toml")))?;
-        let address = config.lines().find_map(|line| line.strip_prefix(REST_LISTEN));
-        let address = address.context("no rest_listen")?.trim_matches('"');
+        let address = config.lines().find_map(|line| line.strip_prefix(field));
+        let address = address.with_context(|| format!("no {field}"))?.trim_matches('"');
         Ok(format!("{}://{address}", self.security.scheme()))
     }
 

@@ -16,6 +16,9 @@ pub(crate) const METRICS_LISTEN: &str = "metrics_listen = ";
 /// How the line in a member's configuration begins that says where it serves Ironic's REST API.
 pub(crate) const REST_LISTEN: &str = "rest_listen = ";
 
+/// The same for the dashboard.
+pub(crate) const DASHBOARD_LISTEN: &str = "dashboard_listen = ";
+
 pub(crate) fn members_toml(api_urls: &[String]) -> String {
     (1..)
         .zip(api_urls)
@@ -95,7 +98,10 @@ pub(crate) fn start_member(
     security: &Security,
 ) -> anyhow::Result<Process> {
     let auth = match &security.token_file {
-        Some(path) => format!("token_file = {path:?}\n"),
+        Some(path) => {
+            let dashboard = SocketAddr::from((place.host.address(), free_port()));
+            format!("token_file = {path:?}\n{DASHBOARD_LISTEN}\"{dashboard}\"\n")
+        }
         None => "rest_auth_strategy = \"noauth\"\n".to_owned(),
     };
     let config = format!(

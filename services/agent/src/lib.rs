@@ -57,7 +57,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     }
     let identity = identity::Identity::load_or_draw(&config.state_dir)?;
     let plugins = plugin::Plugins::ask(&config.steps_dir).await;
-    let machine = Arc::new(machine::Machine::new(&config, transport).with_plugins(plugins));
+    let machine =
+        Arc::new(machine::Machine::new(&config).with_transport(transport).with_plugins(plugins));
     let mut agent = session::Agent::new(machine, identity);
     stop.run_until_cancelled(agent.serve(&config.api_urls)).await;
     Ok(())

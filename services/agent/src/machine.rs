@@ -29,7 +29,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(config: &Config, transport: Transport) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             given_mac_addresses: config.mac_addresses.clone(),
             given_system_uuid: config.system_uuid.clone(),
@@ -37,8 +37,13 @@ impl Machine {
             state_dir: config.state_dir.clone(),
             rescue_program: config.rescue_program.clone(),
             plugins: Plugins::default(),
-            transport,
+            transport: Transport::plain(),
         }
+    }
+
+    /// The same machine, in a cluster that is spoken to by `transport`.
+    pub(crate) fn with_transport(self, transport: Transport) -> Self {
+        Self { transport, ..self }
     }
 
     /// The same machine, with these plug-ins.

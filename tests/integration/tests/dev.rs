@@ -288,3 +288,48 @@ async fn a_machine_is_deployed_from_the_dashboard_and_followed_until_it_is_activ
     assert_eq!(actors, ["dashboard/127.0.0.1"]);
     dev.interrupt().await;
 }
+
+/// A cluster that makes its own authority: who has its files gets in, others do not, and it is the same at the next start.
+#[tokio::test]
+async fn by_tls_it_serves_who_has_its_certificates() {
+    let data = tempfile::tempdir().unwrap();
+    let first =
+        Dev::start(&["--tls", "--listen", "127.0.0.1:0", "--machines", "1"], data.path()).await;
+    assert!(first.api.starts_with("https://"), "{}", first.api);
+    assert!(first.dashboard.starts_with("https://"), "{}", first.dashboard);
+    let pki = data.path().join("pki");
+    let list = async |api: &str, certificate: &str| {
+        let mut command = Command::new(binary("bessemer"));
+        command.args(["--api", api, "node", "list", "-o", "name"]);
+        command.env("BESSEMER_CA_FILE", pki.join("ca.pem"));
+        if !certificate.is_empty() {
+            command.env("BESSEMER_CERTIFICATE_FILE", pki.join(format!("{certificate}.pem")));
+            command.env("BESSEMER_KEY_FILE", pki.join(format!("{certificate}-key.pem")));
+        }
+        command.output().await.unwrap()
+    };
+    let seen = list(&first.api, "admin-dev").await;
+    assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), "machine-1", "{seen:?}");
+    let refused = list(&first.api, "").await;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("show a client certificate or a token"), "{said}");
+    let plain = bessemer(&first.api.replace("https", "http"), "node list").await;
+    assert!(!plain.status.success());
+    let authority = std::fs::read(pki.join("ca.pem")).unwrap();
+    first.interrupt().await;
+    let second = Dev::start(&["--tls"], data.path()).await;
+    assert_eq!(std::fs::read(pki.join("ca.pem")).unwrap(), authority);
+    assert!(list(&second.api, "admin-dev").await.status.success());
+    second.interrupt().await;
+}
+
+/// Without certificates nobody could prove anything: other computers are not let in by mistake.
+#[tokio::test]
+async fn it_listens_for_others_by_tls_only() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary("bessemer"));
+    command.args(["dev", "--listen", "0.0.0.0:0", "--data", data.path().to_str().unwrap()]);
+    let output = command.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("--tls"), "{said}");
+}

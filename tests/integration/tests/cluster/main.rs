@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod ansible;
 mod corruption;
 mod deploy;
@@ -17,5 +18,6 @@ mod ramdisk;
 mod refusal;
 mod restart;
 mod survival;
+mod tls;
 mod turns;
 mod verbs;

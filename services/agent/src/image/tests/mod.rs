@@ -129,7 +129,7 @@ fn begin(disk: &Path, task: WriteImageTask, resume: bool) -> Writing {
     let arguments = ["agent", "--api-url", "http://unused", "--disk"];
     let config =
         Config::parse_from(arguments.iter().map(std::ffi::OsStr::new).chain([disk.as_os_str()]));
-    let machine = Machine::new(&config, Transport::plain());
+    let machine = Machine::new(&config);
     let (meter, stop) = (Arc::new(Meter::default()), CancellationToken::new());
     let (task_meter, task_stop) = (Arc::clone(&meter), stop.clone());
     let (urls, task_urls) = watch::channel(pack_urls(&task));

@@ -304,7 +304,8 @@ async fn an_image_for_other_sectors_is_refused_before_the_disk_is_touched() {
     let Some(Source::Pack(pack)) = image.task(&[&origin]).source else { panic!() };
     bessemer_runtime::install_tls_provider();
     let (meter, stop) = (Arc::new(Meter::default()), CancellationToken::new());
-    let client = super::super::HttpClient::new(&Transport::plain(), &meter).unwrap();
+    let client =
+        super::super::HttpClient::new(&bessemer_runtime::tls::Transport::plain(), &meter).unwrap();
     let (_unchanged, urls) = watch::channel(pack.urls.clone());
     let write = super::super::write_pack(&target, &pack, false, urls, &client, &meter, &stop);
     let error = write.await.unwrap_err();
