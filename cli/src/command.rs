@@ -16,6 +16,7 @@ use crate::node::NodeCommand;
 use crate::output::{Format, print};
 use crate::pki::PkiCommand;
 use crate::port::PortCommand;
+use crate::secrets::SecretsCommand;
 use crate::session::{Credentials, Session};
 use crate::template::{Kind, TemplateCommand};
 use crate::token::TokenCommand;
@@ -103,6 +104,9 @@ enum Command {
     /// Certificates, for those who have no authority of their own
     #[command(subcommand)]
     Pki(PkiCommand),
+    /// Keys that seal the secrets of nodes
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Tokens of people and programs
     #[command(subcommand)]
     Token(TokenCommand),
@@ -135,6 +139,8 @@ impl CommandLine {
             Command::Conductor(command) => command.run(&session()?).await,
             Command::Doctor(doctor) => doctor.run(&session()?).await,
             Command::Pki(command) => command.run(),
+            Command::Secrets(SecretsCommand::Key) => SecretsCommand::key(),
+            Command::Secrets(SecretsCommand::Rotate) => SecretsCommand::rotate(&session()?).await,
             Command::Token(command) => command.run(self.global.output),
             Command::Dev(dev) => Box::pin(dev.run()).await,
             Command::Demo(demo) => demo.run().await,
@@ -247,6 +253,8 @@ mod tests {
             "bessemer pki issue member 1 --dir /tmp/pki --host 10.0.0.1 --host api-1.example.org",
             "bessemer pki issue operator bob --dir /tmp/pki --project team-a --valid-for 30d",
             "bessemer token issue bob --role operator --project team-a --valid-for 90d",
+            "bessemer secrets key",
+            "bessemer secrets rotate",
             "bessemer dev --tls",
             "bessemer dev --data /tmp/d --listen 127.0.0.1:7000 --members 3 --nats nats://h --machines 4",
             "bessemer demo --image /srv/a.qcow2 --machines 5",

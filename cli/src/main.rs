@@ -20,6 +20,7 @@ mod partition_arguments;
 mod pki;
 mod port;
 mod progress;
+mod secrets;
 mod session;
 mod step_argument;
 mod template;

@@ -153,6 +153,7 @@ impl Cluster {
             ipmi: IpmiConfig::default(),
             http: Some(HttpConfig { listen: EPHEMERAL, advertised_url: None, insecure: true }),
             tls: tls(Role::Conductor, "dev")?,
+            secret_keys_file: None,
             ansible: None,
             signed_urls: None,
             concurrency: Concurrency { deploys: DEPLOYS_AT_ONCE, ..Concurrency::default() },

@@ -75,6 +75,7 @@ fn parse(line: &str) -> Result<Event, String> {
         r#type: record.event.kind,
         record: bytes.as_bytes().to_vec().into(),
         hash: hash.into(),
+        masked: false,
     })
 }
 

@@ -31,6 +31,11 @@ pub(crate) struct Broken {
 /// The ways in which an event can be wrong.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
+    /// Its record was changed by the member, for a caller who may not have secrets.
+    #[error(
+        "its secrets are masked, so its hash cannot be checked; an admin is told the whole record"
+    )]
+    Masked,
     /// Another revision is where this one should be.
     #[error("it is missing; revision {found} comes instead")]
     Gap {
@@ -94,6 +99,9 @@ impl Chain {
     fn check_at(&mut self, revision: u64, event: &Event) -> Result<(), Flaw> {
         if event.revision != revision {
             return Err(Flaw::Gap { found: event.revision });
+        }
+        if event.masked {
+            return Err(Flaw::Masked);
         }
         let record =
             Record::of(event).map_err(|error| Flaw::Unreadable { reason: error.to_string() })?;

@@ -1,6 +1,7 @@
 //! Stored records as this program reads them: the fields that every record has, whatever its kind.
 
 use bessemer_proto::v1::Event;
+use bessemer_wire::mask;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -41,6 +42,14 @@ impl Record {
     }
 }
 
+/// The data for a screen or a log, where a secret would stay: masked.
+fn masked(data: Value) -> Value {
+    match data {
+        Value::Object(object) => Value::Object(mask::masked(&object)),
+        other => other,
+    }
+}
+
 /// An event for programs to read: the message's fields, with the record's own data in place of its bytes.
 #[derive(Debug, Serialize)]
 pub(crate) struct Printed<'a> {
@@ -66,7 +75,7 @@ impl<'a> Printed<'a> {
             actor: &event.actor,
             command_id: &event.command_id,
             r#type: &event.r#type,
-            data: Record::of(event).map_or(Value::Null, |record| record.event.data),
+            data: Record::of(event).map_or(Value::Null, |record| masked(record.event.data)),
             hash: hex::encode(&event.hash),
         }
     }

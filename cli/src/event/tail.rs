@@ -86,6 +86,7 @@ mod tests {
             r#type: "node.power_changed".into(),
             record: record.as_bytes().to_vec().into(),
             hash: vec![0xab; 2].into(),
+            masked: false,
         };
         assert_eq!(
             line(&event, Format::Table).unwrap(),

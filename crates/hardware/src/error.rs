@@ -32,6 +32,12 @@ pub enum HardwareError {
         /// Where else it is looked for, or nothing.
         hint: &'static str,
     },
+    /// A secret of the node that cannot be had.
+    #[error("{reason}")]
+    Secret {
+        /// Which, and the way out.
+        reason: String,
+    },
     /// The BMC could not be reached, refused, or answered what cannot be understood.
     #[error("BMC {address}: {request}: {answer}")]
     Bmc {
@@ -80,6 +86,7 @@ impl HardwareError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::UnknownDriver { .. }
+            | Self::Secret { .. }
             | Self::DriverInfo { .. }
             | Self::NotSupported { .. }
             | Self::DriverInfoMissing { .. } => false,

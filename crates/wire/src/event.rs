@@ -20,7 +20,22 @@ pub fn to_proto(record: &EventRecord, stored: Bytes, hash: EventHash) -> v1::Eve
         r#type: record.event.name().to_owned(),
         record: stored,
         hash: hash.0.to_vec().into(),
+        masked: false,
     }
+}
+
+/// The event for somebody who may not have its secrets: masked, if it holds any, in a record that can be read like every other.
+///
+/// # Errors
+/// [`Failure::Stored`] when the record is no JSON object.
+pub fn masked(event: v1::Event) -> Result<v1::Event, Failure> {
+    let record = masked_record(&event.record)?;
+    let is_whole = serde_json::from_slice::<JsonMap>(&event.record).is_ok_and(|it| it == record);
+    if is_whole {
+        return Ok(event);
+    }
+    let record = serde_json::Value::Object(record).to_string();
+    Ok(v1::Event { record: record.into_bytes().into(), masked: true, ..event })
 }
 
 /// The event in a message, from its record alone.
@@ -89,6 +104,19 @@ mod tests {
         assert_eq!(info["redfish_password"], "******");
         assert_eq!(info["redfish_address"], "https://bmc");
         assert!(matches!(masked_record(b"[]"), Err(Failure::Stored { .. })));
+    }
+
+    #[test]
+    fn who_may_not_have_secrets_is_told_that_they_were_masked() {
+        let with = |record: &'static [u8]| v1::Event {
+            record: Bytes::from_static(record),
+            ..v1::Event::default()
+        };
+        let event = with(br#"{"event":{"data":{"driver_info":{"ipmi_password":"hunter2"}}}}"#);
+        let shown = masked(event).unwrap();
+        assert!(shown.masked && !String::from_utf8_lossy(&shown.record).contains("hunter2"));
+        let event = with(br#"{ "revision" : 7 }"#);
+        assert_eq!(masked(event.clone()).unwrap(), event, "byte for byte");
     }
 
     #[test]

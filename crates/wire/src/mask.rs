@@ -10,7 +10,9 @@ pub const MASK: &str = "******";
 /// A key that holds one of these holds a secret, whatever the hardware type.
 const SECRET_WORDS: &[&str] = &["password", "passwd", "secret", "token", "key", "credential"];
 
-fn is_secret(key: &str) -> bool {
+/// Whether what stands under a key is a secret.
+#[must_use]
+pub fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| key.contains(word))
 }

@@ -9,6 +9,7 @@ use bessemer_domain::node::Node;
 use bessemer_domain::{Accepted, Command, CommandBody, State, Timestamp};
 use bessemer_ledger::Ledger;
 use bessemer_proto::v1;
+use bessemer_secrets::KeyRing;
 use bessemer_wire::Failure;
 use futures::stream::{BoxStream, once};
 use futures::{Stream, StreamExt};
@@ -27,6 +28,8 @@ use crate::{Config, ledger_error};
 pub(crate) struct Api {
     pub(crate) config: Config,
     pub(crate) guard: Guard,
+    /// Seals secrets before they enter the log, if there are keys.
+    pub(crate) keys: Option<KeyRing>,
     pub(crate) ledger: Ledger,
     pub(crate) commits: Commits,
     pub(crate) image_caches: ImageCaches,
@@ -75,8 +78,11 @@ impl Api {
     pub(crate) async fn propose(
         &self,
         caller: Caller,
-        body: CommandBody,
+        mut body: CommandBody,
     ) -> Result<Accepted, Failure> {
+        if let Some(keys) = &self.keys {
+            keys.seal(&mut body)?;
+        }
         let command = Command {
             id: caller.command_id,
             fingerprint: caller.fingerprint,

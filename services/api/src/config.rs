@@ -53,6 +53,10 @@ pub struct Config {
     /// `tls`.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// Keys that seal the secrets of nodes before they enter the log, as `bessemer secrets key` writes them, the newest first;
+    /// the same for all members and conductors. Unset, secrets are stored in the clear.
+    #[serde(default)]
+    pub secret_keys_file: Option<PathBuf>,
     /// Certificates, for every listener and for what the member asks of others. Callers must then be somebody.
     #[serde(default)]
     pub tls: tls::Config,
@@ -103,6 +107,7 @@ impl Config {
             rest_htpasswd_file: None,
             rest_public_endpoint: None,
             token_file: None,
+            secret_keys_file: None,
             tls: tls::Config::default(),
             metrics_listen: None,
             conductor_lease_milliseconds: default_lease(),

@@ -2,16 +2,18 @@
 
 pub(crate) mod filter;
 
+use bessemer_access::{Role, Who};
 use bessemer_domain::{Invalid, Revision, State};
 use bessemer_proto::v1;
 use bessemer_proto::v1::event_service_server::EventService;
-use bessemer_wire::Failure;
+use bessemer_wire::{Failure, event};
 use futures::StreamExt;
 use futures::stream::once;
 use tonic::{Request, Response, Status};
 
 use self::filter::Filter;
 use crate::api::{Answers, Api, Freshness};
+use crate::caller::who;
 use crate::{ledger_error, page};
 
 /// Events after the given revision that are looked at for one page, whether they match or not: bounds the work of a call.
@@ -25,6 +27,7 @@ impl EventService for Api {
         &self,
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let sees_secrets = sees_secrets(&who(&request));
         let request = request.into_inner();
         let state = self.state(Freshness::Latest).await?;
         let filter = Filter::try_new(request.filter.unwrap_or_default(), &state)?;
@@ -37,7 +40,11 @@ impl EventService for Api {
         let events = self.ledger.watch(after).map(move |batch| {
             let batch = batch.map_err(ledger_error::watching)?;
             let reached = batch.last().map_or(after, |stored| stored.revision);
-            Ok(v1::WatchResponse { events: filter.select(&batch)?, revision: reached.0 })
+            let mut events = filter.select(&batch)?;
+            if !sees_secrets {
+                events = events.into_iter().map(event::masked).collect::<Result<_, _>>()?;
+            }
+            Ok(v1::WatchResponse { events, revision: reached.0 })
         });
         let responses = once(std::future::ready(Ok(begin))).chain(events);
         Ok(Response::new(self.until_stopped(responses)))
@@ -47,8 +54,23 @@ impl EventService for Api {
         &self,
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let sees_secrets = sees_secrets(&who(&request));
         let state = self.state(Freshness::Latest).await?;
-        Ok(Response::new(self.event_page(request.into_inner(), &state)?))
+        let mut page = self.event_page(request.into_inner(), &state)?;
+        if !sees_secrets {
+            page.events = page.events.into_iter().map(event::masked).collect::<Result<_, _>>()?;
+        }
+        Ok(Response::new(page))
+    }
+}
+
+/// Whether somebody is told records as they are stored: admins, who check and keep history, and conductors, who publish it. Where
+/// nobody is asked who they are, everybody.
+fn sees_secrets(who: &Who) -> bool {
+    match who {
+        Who::Unasked(_) => true,
+        Who::Nobody => false,
+        Who::Known(identity) => matches!(identity.role, Role::Admin | Role::Conductor),
     }
 }
 

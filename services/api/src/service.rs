@@ -20,6 +20,7 @@ use bessemer_proto::v1::port_service_server::PortServiceServer;
 use bessemer_proto::v1::template_service_server::TemplateServiceServer;
 use bessemer_runtime::monitor;
 use bessemer_runtime::tls::{InvalidTls, InvalidUrl, Listener, Transport};
+use bessemer_secrets::{InvalidKeyRing, KeyRing};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,9 @@ pub enum StartError {
     /// The certificates cannot be used, or there are none where there must be.
     #[error("configuration: {0}")]
     Tls(#[from] InvalidTls),
+    /// The keys of secrets cannot be used.
+    #[error("configuration: {0}")]
+    Keys(#[from] InvalidKeyRing),
     /// The tokens cannot be used.
     #[error("configuration: {0}")]
     Tokens(#[from] InvalidTokenFile),
@@ -165,6 +169,7 @@ pub async fn start_on(
         ("metrics_listen", config.metrics_listen),
     ])?;
     let guard = guard(&config, &transport)?;
+    let keys = config.secret_keys_file.as_deref().map(KeyRing::open).transpose()?;
     let image_caches = ImageCaches::new(&config.image_caches, &transport)?;
     let dashboard = match config.dashboard_listen {
         Some(address) => Some(bind(address).await?),
@@ -190,6 +195,7 @@ pub async fn start_on(
     let api = Arc::new(Api {
         config,
         guard,
+        keys,
         commits: Commits::new(ledger.clone(), commands.clone()),
         ledger,
         image_caches,

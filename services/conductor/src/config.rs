@@ -48,6 +48,9 @@ pub struct Config {
     /// Patience with agents.
     #[serde(default)]
     pub agent: AgentLimits,
+    /// Keys that open the secrets of nodes, as `bessemer secrets key` writes them: those of the members.
+    #[serde(default)]
+    pub secret_keys_file: Option<PathBuf>,
     /// Certificates, for every listener but that for BMCs, and for what the conductor asks of others.
     #[serde(default)]
     pub tls: bessemer_runtime::tls::Config,

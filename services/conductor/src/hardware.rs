@@ -7,10 +7,14 @@ use bessemer_hardware::ipmi::Ipmi;
 use bessemer_hardware::redfish::Redfish;
 use bessemer_hardware::{Bmc, HardwareError};
 
+use bessemer_secrets::{self as secrets, KeyRing};
+
 use crate::Config;
 
 /// What reaches machines.
 pub(crate) struct HardwareTypes {
+    /// Open the secrets of nodes.
+    keys: Option<KeyRing>,
     fake: Option<Fake>,
     ipmi: Ipmi,
     redfish: Redfish,
@@ -18,8 +22,9 @@ pub(crate) struct HardwareTypes {
 
 impl HardwareTypes {
     /// As configured; `runner` starts the agents of `fake` machines.
-    pub(crate) fn new(config: &Config, runner: AgentRunner) -> Self {
+    pub(crate) fn new(config: &Config, runner: AgentRunner, keys: Option<KeyRing>) -> Self {
         Self {
+            keys,
             fake: config.fake.as_ref().map(|fake| Fake {
                 machines_dir: fake.machines_dir.clone(),
                 runner,
@@ -47,15 +52,18 @@ impl HardwareTypes {
     ) -> Result<Box<dyn Bmc>, HardwareError> {
         let spec = state.node(node).map(|node| &node.spec);
         let driver = spec.map_or("", |spec| spec.driver.as_str());
-        match (driver, &self.fake, spec) {
-            ("fake", Some(fake), Some(spec)) => {
+        let opened = spec.map(|spec| secrets::opened(self.keys.as_ref(), node, &spec.driver_info));
+        let driver_info = opened
+            .transpose()
+            .map_err(|error| HardwareError::Secret { reason: error.to_string() })?;
+        match (driver, &self.fake, &driver_info) {
+            ("fake", Some(fake), Some(driver_info)) => {
                 let ports = state.ports_of(node).map(|port| port.spec.address.to_string());
-                let machine =
-                    fake.machine(&node.to_string(), &spec.driver_info, ports.collect())?;
+                let machine = fake.machine(&node.to_string(), driver_info, ports.collect())?;
                 Ok(Box::new(machine.on_behalf_of(own.as_str(), epoch)))
             }
-            ("ipmi", _, Some(spec)) => Ok(Box::new(self.ipmi.machine(&spec.driver_info)?)),
-            ("redfish", _, Some(spec)) => Ok(Box::new(self.redfish.machine(&spec.driver_info)?)),
+            ("ipmi", _, Some(driver_info)) => Ok(Box::new(self.ipmi.machine(driver_info)?)),
+            ("redfish", _, Some(driver_info)) => Ok(Box::new(self.redfish.machine(driver_info)?)),
             _ => Err(HardwareError::UnknownDriver {
                 driver: driver.to_owned(),
                 known: self.names().collect::<Vec<_>>().join(", "),

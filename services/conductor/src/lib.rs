@@ -37,6 +37,7 @@ use bessemer_image::permit::{PermitKey, WeakSecret};
 use bessemer_proto::v1::agent_session_service_server::AgentSessionServiceServer;
 use bessemer_runtime::monitor::{self, Monitor};
 use bessemer_runtime::tls::{InvalidTls, InvalidUrl, Listener, Transport};
+use bessemer_secrets::{InvalidKeyRing, KeyRing};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -150,6 +151,9 @@ pub enum StartError {
         /// Why.
         source: InvalidUrl,
     },
+    /// The keys of secrets cannot be used.
+    #[error("configuration: {0}")]
+    Keys(#[from] InvalidKeyRing),
     /// The certificates cannot be used, or there are none where there must be.
     #[error("configuration: {0}")]
     Tls(#[from] InvalidTls),
@@ -243,7 +247,8 @@ pub async fn start(
     let key = config.signed_urls.as_ref().map(permit_key).transpose()?;
     let images = ImageCaches::new(&config.image_caches, key, &transport)
         .map_err(|source| StartError::Address { field: "image_caches", source })?;
-    let hardware = HardwareTypes::new(&config, runner);
+    let keys = config.secret_keys_file.as_deref().map(KeyRing::open).transpose()?;
+    let hardware = HardwareTypes::new(&config, runner, keys);
     let registration = Registration {
         incarnation: own.incarnation,
         conductor_group: config.conductor_group.clone(),

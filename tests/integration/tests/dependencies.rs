@@ -34,6 +34,8 @@ const MUST_NOT: &[(&str, &[&str])] = &[
     ("bessemer-process", &["bessemer-*"]),
     ("bessemer-runtime", &["bessemer-*"]),
     ("bessemer-client", &["bessemer-ledger", "bessemer-domain", "openraft", "sled"]),
+    ("bessemer-access", &["bessemer-client", "bessemer-domain", "bessemer-ledger"]),
+    ("bessemer-secrets", &["bessemer-ledger", "bessemer-runtime", "tokio", "tonic"]),
     ("bessemer-agent", &SERVICES),
     ("bessemer-api", &SERVICES),
     ("bessemer-conductor", &SERVICES),

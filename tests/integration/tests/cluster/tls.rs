@@ -112,15 +112,29 @@ async fn nobody_is_let_in_without_the_right_certificate() {
         let error = shake(&rustls::version::TLS12).await.unwrap_err();
         assert!(error.contains("ProtocolVersion"), "{error}");
     }
-    // What was refused is counted.
-    let url = cluster.metrics_url("api-1").unwrap();
-    let text = get(&nobody, &format!("{url}/metrics")).await;
-    let counted = text.lines().any(|line| {
-        line.starts_with("bessemer_api_access_refused_total")
-            && line.contains("GetStatus")
-            && line.contains("unauthenticated")
-    });
-    assert!(counted, "{text}");
+    // What was refused is counted, by each kind of service.
+    let member = cluster.api_urls()[0].clone();
+    for (process, field, metric) in [
+        ("api-1", "", "bessemer_api_access_refused_total"),
+        ("conductor-0", "advertised_address = ", "bessemer_conductor_access_refused_total"),
+        ("image-cache-0", "grpc_listen = ", "bessemer_image_cache_access_refused_total"),
+    ] {
+        let config = fs::read_to_string(cluster.home().join(format!("{process}.toml"))).unwrap();
+        let line = config.lines().find_map(|line| line.strip_prefix(field));
+        let address = line.unwrap().trim_matches('"').trim_start_matches("https://");
+        let url = if field.is_empty() { member.clone() } else { format!("https://{address}") };
+        let client = Client::over(&nobody, &[url]).unwrap().with_deadline(Duration::from_secs(2));
+        let error = client.list_images(ListImagesRequest {}).await.unwrap_err();
+        assert_eq!(error.reason(), Some("UNAUTHENTICATED"), "{process}: {error}");
+        let url = cluster.metrics_url(process).unwrap();
+        let text = get(&nobody, &format!("{url}/metrics")).await;
+        let is_counted = |line: &str| {
+            line.starts_with(metric)
+                && line.contains("ImageService/ListImages")
+                && line.contains("unauthenticated")
+        };
+        assert!(text.lines().any(is_counted), "{text}");
+    }
 }
 
 /// What a service's certificate is good for is its job alone.
