@@ -7,7 +7,8 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use uuid::Uuid;
 
-/// `KEY=VALUE`. The value is JSON when it reads as such, as in Ironic's client, and text otherwise.
+/// `KEY=VALUE`. The value is JSON when it reads as such, as in Ironic's client, and text otherwise. `KEY=@FILE` takes the text of
+/// a file, without the white space at its end: others on the machine see arguments, which are no place for a password.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct KeyValue {
     /// Before the first `=`.
@@ -21,7 +22,13 @@ impl FromStr for KeyValue {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (key, value) = Self::split(text)?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        let value = match value.strip_prefix('@') {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read {path}: {error}"))?
+                .trim_end()
+                .into(),
+            None => serde_json::from_str(value).unwrap_or_else(|_| value.into()),
+        };
         Ok(Self { key: key.to_owned(), value })
     }
 }

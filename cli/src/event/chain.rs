@@ -231,6 +231,7 @@ mod tests {
                 r#type: "node.deleted".into(),
                 record: record.into(),
                 hash: hash.to_vec().into(),
+                masked: false,
             });
         }
         events

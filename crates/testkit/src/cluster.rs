@@ -51,6 +51,8 @@ pub struct Options {
     pub cache_config: String,
     /// Whether all of it speaks TLS, with certificates of an authority of its own.
     pub tls: bool,
+    /// Whether secrets are sealed before they enter the log; needs TLS.
+    pub sealed: bool,
 }
 
 impl Default for Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             conductor_config: String::new(),
             cache_config: String::new(),
             tls: false,
+            sealed: false,
         }
     }
 }
@@ -107,7 +110,7 @@ impl Cluster {
         let home = directory.path();
         let start_nats = || NatsServer::start_on(options.network.host()?, home);
         let nats = options.nats.then(start_nats).transpose()?;
-        let (security, transport) = secure(home, options.tls)?;
+        let (security, transport) = secure(home, options)?;
         let (caches, cache_urls) = start_caches(home, options, &security).await?;
         let places: Vec<_> = (0..options.members)
             .map(|_| Place::new(options.network))
@@ -401,16 +404,23 @@ impl Cluster {
     }
 }
 
-/// With TLS, an authority, a file of tokens that nobody has yet, and the transport of an admin.
-fn secure(home: &Path, tls: bool) -> anyhow::Result<(Security, Transport)> {
-    if !tls {
-        return Ok((Security { pki: None, token_file: None }, Transport::plain()));
+/// With TLS, an authority, a file of tokens that nobody has yet, keys for secrets if wanted, and the transport of an admin.
+fn secure(home: &Path, options: &Options) -> anyhow::Result<(Security, Transport)> {
+    if !options.tls {
+        let open = Security { pki: None, token_file: None, secret_keys_file: None };
+        return Ok((open, Transport::plain()));
+    }
+    let secret_keys_file = options.sealed.then(|| home.join("secret-keys"));
+    if let Some(path) = &secret_keys_file {
+        let output = Command::new(binary("bessemer")).args(["secrets", "key"]).output()?;
+        std::fs::write(path, output.stdout)?;
     }
     let pki = Pki::init(&home.join("pki"))?;
     let token_file = home.join("tokens");
     std::fs::write(&token_file, "# NAME ROLE sha256:HEX\n")?;
     let transport = pki.transport("admin", "test")?;
-    Ok((Security { pki: Some(pki), token_file: Some(token_file) }, transport))
+    let (pki, token_file) = (Some(pki), Some(token_file));
+    Ok((Security { pki, token_file, secret_keys_file }, transport))
 }
 
 impl Drop for Cluster {

@@ -15,7 +15,7 @@ mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
 mc_enable 0x20
 ";
 
-/// A BMC on loopback: user `admin`, password `secret`, cipher suite 3, which is the best that it has.
+/// A BMC on loopback: user `admin`, cipher suite 3, which is the best that it has.
 #[derive(Debug)]
 pub struct IpmiSimulator {
     /// OpenIPMI's `ipmi_sim`.
@@ -27,11 +27,11 @@ pub struct IpmiSimulator {
 impl IpmiSimulator {
     /// Starts the BMC of a machine. `chassis` is the machine: a shell script that is called as
     /// `chassis 0x20 get|set power|boot [VALUE]`, and answers `get power` with `power:0` or `power:1`. Its words for boot
-    /// devices are `pxe` and, for the disk, `default`.
+    /// devices are `pxe` and, for the disk, `default`. The password has at most 20 bytes.
     ///
     /// # Errors
     /// When `ipmi_sim` is not installed; `scripts/test` does that.
-    pub fn start(directory: &Path, chassis: &str) -> anyhow::Result<Self> {
+    pub fn start(directory: &Path, chassis: &str, password: &str) -> anyhow::Result<Self> {
         let port = free_port();
         let file = |name: &str, content: &str| -> anyhow::Result<String> {
             let path = directory.join(name);
@@ -50,7 +50,7 @@ impl IpmiSimulator {
              guid a123456789abcdefa123456789abcdef\n\
              endlan\n\
              chassis_control \"{chassis} 0x20\"\n\
-             user 2 true \"admin\" \"secret\" admin 10 md5\n"
+             user 2 true \"admin\" \"{password}\" admin 10 md5\n"
         );
         let (lan, commands) = (file("lan.conf", &lan)?, file("commands", COMMANDS)?);
         let state = directory.join("bmc");

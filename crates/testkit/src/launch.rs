@@ -51,6 +51,7 @@ pub(crate) fn start_members(
 pub(crate) struct Security {
     pub(crate) pki: Option<Pki>,
     pub(crate) token_file: Option<PathBuf>,
+    pub(crate) secret_keys_file: Option<PathBuf>,
 }
 
 impl Security {
@@ -60,6 +61,12 @@ impl Security {
 
     pub(crate) fn url(&self, place: &Place) -> String {
         format!("{}://{}", self.scheme(), place.address())
+    }
+
+    /// The keys that seal secrets, as members and conductors are told of them.
+    fn keys(&self) -> String {
+        let line = |path: &PathBuf| format!("secret_keys_file = {path:?}\n");
+        self.secret_keys_file.as_ref().map(line).unwrap_or_default()
     }
 
     /// The `[tls]` table of a service, which comes last in its configuration. Hosts of a test's own network are not
@@ -110,7 +117,8 @@ pub(crate) fn start_member(
          listen = \"{listen}\"\n\
          image_caches = {cache_urls:?}\n\
          {REST_LISTEN}\"{rest}\"\n\
-         {auth}{known}{tls}",
+         {auth}{keys}{known}{tls}",
+        keys = security.keys(),
         tls = security.table("member", &id.to_string())?,
         listen = place.address(),
         rest = SocketAddr::from((place.host.address(), free_port())),
@@ -182,6 +190,7 @@ pub(crate) fn start_conductor(
          image_caches = {cache_urls:?}\n\
          listen = \"{listen}\"\n\
          advertised_address = \"{scheme}://{host}:{port}\"\n\
+         {keys}\
          [fake]\n\
          machines_dir = \"{machines}\"\n\
          agent_program = \"{agent}\"\n\
@@ -191,6 +200,7 @@ pub(crate) fn start_conductor(
          [agent]\n\
          silence_seconds = 8\n",
         scheme = security.scheme(),
+        keys = security.keys(),
         listen = place.address(),
         port = place.port,
         host = agents_reach(options, place.host.address()),

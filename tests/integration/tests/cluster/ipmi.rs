@@ -85,5 +85,5 @@ fn assemble(cluster: &Cluster, machine: &Path) -> IpmiSimulator {
     let urls: Vec<_> = cluster.api_urls().iter().map(|url| format!("--api-url {url}")).collect();
     let agent =
         format!("{} --mac {ADDRESS} {}", binary("bessemer-agent").display(), urls.join(" "));
-    IpmiSimulator::start(machine, &CHASSIS.replace("AGENT", &agent)).unwrap()
+    IpmiSimulator::start(machine, &CHASSIS.replace("AGENT", &agent), "secret").unwrap()
 }

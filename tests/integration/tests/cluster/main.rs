@@ -17,6 +17,7 @@ mod prefetch;
 mod ramdisk;
 mod refusal;
 mod restart;
+mod secrets;
 mod survival;
 mod tls;
 mod turns;
