@@ -87,16 +87,7 @@ impl Cluster {
         })?;
         let listeners = addresses::bind(data_dir, config.listen, config.members).await?;
         let members = members(&listeners)?;
-        let open: Vec<_> = [config.listen, config.dashboard, config.rest]
-            .into_iter()
-            .flatten()
-            .filter(|address| !address.ip().is_loopback())
-            .collect();
-        if let (Some(address), false) = (open.first(), config.tls) {
-            return Err(Failure::refused(format!("{address} can be reached by others")).hint(
-                "--tls has them prove who they are; without it everybody may do everything",
-            ));
-        }
+        let open = exposed(&config, &listeners)?;
         let pki = config.tls.then(|| Pki::make(data_dir, &open)).transpose()?;
         let scheme = if config.tls { "https" } else { "http" };
         let tls = |role: Role, name: &str| match &pki {
@@ -126,6 +117,7 @@ impl Cluster {
             config.image_caches.clone_from(&image_caches);
             config.tls = tls(Role::Member, &member.id.to_string())?;
             config.token_file = pki.as_ref().map(|pki| pki.token_file.clone());
+            config.secret_keys_file = pki.as_ref().map(|pki| pki.secret_keys_file.clone());
             config.dashboard_listen = dashboard.take();
             config.rest_listen = rest.take();
             let member = bessemer_api::start_on(listener, config, stop.clone())
@@ -136,31 +128,10 @@ impl Cluster {
             services.spawn(async move { member.stopped().await.map_err(|error| broken(&error)) });
         }
 
-        let conductor = bessemer_conductor::Config {
-            id: "dev".to_owned(),
-            conductor_group: String::new(),
-            api_urls: api_urls.clone(),
-            image_caches,
-            listen: EPHEMERAL,
-            advertised_address: None,
-            nats: config.nats.map(NatsConfig::new),
-            fake: Some(FakeConfig {
-                machines_dir: machines_dir(data_dir),
-                agent_program: PathBuf::new(),
-                steps_dir: Some(data_dir.join("steps.d")),
-            }),
-            redfish: RedfishConfig::default(),
-            ipmi: IpmiConfig::default(),
-            http: Some(HttpConfig { listen: EPHEMERAL, advertised_url: None, insecure: true }),
-            tls: tls(Role::Conductor, "dev")?,
-            secret_keys_file: None,
-            ansible: None,
-            signed_urls: None,
-            concurrency: Concurrency { deploys: DEPLOYS_AT_ONCE, ..Concurrency::default() },
-            agent: AGENT_LIMITS,
-            metrics_listen: None,
-            telemetry: bessemer_runtime::telemetry::Config::default(),
-        };
+        let mut conductor = conductor(data_dir, api_urls.clone(), image_caches);
+        conductor.nats = config.nats.map(NatsConfig::new);
+        conductor.tls = tls(Role::Conductor, "dev")?;
+        conductor.secret_keys_file = pki.as_ref().map(|pki| pki.secret_keys_file.clone());
         let conductor = bessemer_conductor::start(conductor, config.agents, stop.clone())
             .await
             .map_err(|error| not_started("conductor", &error))?;
@@ -228,6 +199,54 @@ fn members(listeners: &[TcpListener]) -> Result<Vec<Member>, Failure> {
             Ok(Member { id, address: address.to_string() })
         })
         .collect()
+}
+
+/// The addresses at which others could reach it: refused without TLS.
+fn exposed(config: &ClusterConfig, listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Failure> {
+    let members = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    let faces = [config.dashboard, config.rest].into_iter().flatten();
+    let open = members.chain(faces).filter(|address| !address.ip().is_loopback());
+    let open: Vec<_> = open.collect();
+    match open.first() {
+        Some(address) if !config.tls => {
+            Err(Failure::refused(format!("{address} can be reached by others"))
+                .hint("--tls has them prove who they are; without it everybody may do everything"))
+        }
+        _ => Ok(open),
+    }
+}
+
+/// A conductor of simulated machines.
+fn conductor(
+    data_dir: &Path,
+    api_urls: Vec<String>,
+    image_caches: Vec<String>,
+) -> bessemer_conductor::Config {
+    bessemer_conductor::Config {
+        id: "dev".to_owned(),
+        conductor_group: String::new(),
+        api_urls,
+        image_caches,
+        listen: EPHEMERAL,
+        advertised_address: None,
+        nats: None,
+        fake: Some(FakeConfig {
+            machines_dir: machines_dir(data_dir),
+            agent_program: PathBuf::new(),
+            steps_dir: Some(data_dir.join("steps.d")),
+        }),
+        redfish: RedfishConfig::default(),
+        ipmi: IpmiConfig::default(),
+        http: Some(HttpConfig { listen: EPHEMERAL, advertised_url: None, insecure: true }),
+        tls: tls::Config::default(),
+        secret_keys_file: None,
+        ansible: None,
+        signed_urls: None,
+        concurrency: Concurrency { deploys: DEPLOYS_AT_ONCE, ..Concurrency::default() },
+        agent: AGENT_LIMITS,
+        metrics_listen: None,
+        telemetry: bessemer_runtime::telemetry::Config::default(),
+    }
 }
 
 /// Everything on this machine that its user can read may be an image: it is the user who runs the cache.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bessemer_access::{Identity, NewToken, Role};
 use bessemer_runtime::tls::{self, Transport};
+use bessemer_secrets::draw_key;
 
 use crate::failure::Failure;
 use crate::pki::{Authority, CA_FILE, CA_KEY_FILE, Kind, write};
@@ -26,6 +27,8 @@ pub(crate) struct Pki {
     admin: tls::Config,
     /// The token of who runs it, for the dashboard.
     secret_file: PathBuf,
+    /// What seals the secrets of nodes.
+    pub(super) secret_keys_file: PathBuf,
     /// What the members know of it.
     pub(super) token_file: PathBuf,
 }
@@ -50,12 +53,19 @@ impl Pki {
         let mut hosts = ["127.0.0.1", "::1", "localhost"].map(str::to_owned).to_vec();
         hosts.extend(addresses.iter().map(|address| address.ip().to_string()));
         let (secret_file, token_file) = (directory.join("token"), directory.join("tokens"));
+        let secret_keys_file = directory.join("secret-keys");
+        if !secret_keys_file.exists() {
+            let key =
+                draw_key().ok_or_else(|| Failure::failed("the system gives no randomness"))?;
+            write(&secret_keys_file, &(key + "\n"), Kind::Secret, true)?;
+        }
         let mut pki = Self {
             directory,
             authority,
             hosts,
             admin: tls::Config::default(),
             secret_file,
+            secret_keys_file,
             token_file,
         };
         pki.admin = pki.issue(Role::Admin, NAME, &[])?;

@@ -10,7 +10,7 @@ pub(crate) struct SpecArguments {
     /// Hardware type, such as `fake`
     #[arg(long)]
     driver: Option<String>,
-    /// What the hardware type needs to reach the machine; repeatable. The value is JSON where it reads as JSON
+    /// What the hardware type needs to reach the machine; repeatable. The value is JSON where it reads as JSON; `@FILE` takes it from a file, as a password should be
     #[arg(long, value_name = "KEY=VALUE")]
     driver_info: Vec<KeyValue>,
     /// What is known of the machine; repeatable

@@ -108,9 +108,10 @@ impl Cluster {
         rustls::crypto::ring::default_provider().install_default().ok();
         let directory = tempfile::Builder::new().prefix("bessemer-").tempdir()?;
         let home = directory.path();
-        let start_nats = || NatsServer::start_on(options.network.host()?, home);
-        let nats = options.nats.then(start_nats).transpose()?;
         let (security, transport) = secure(home, options)?;
+        let start_nats =
+            || NatsServer::start_on(options.network.host()?, home, security.pki.as_ref());
+        let nats = options.nats.then(start_nats).transpose()?;
         let (caches, cache_urls) = start_caches(home, options, &security).await?;
         let places: Vec<_> = (0..options.members)
             .map(|_| Place::new(options.network))

@@ -15,10 +15,10 @@ use crate::wait::wait_for;
 /// # Errors
 /// What is not so, or the server that does not answer.
 pub async fn assert_stream_complete(cluster: &Cluster) -> anyhow::Result<Vec<Event>> {
-    let url = cluster.nats.as_ref().context("a cluster with NATS")?.url();
+    let server = cluster.nats.as_ref().context("a cluster with NATS")?;
     // It may have been started again a moment ago.
     let stream = wait_for("stream", Duration::from_secs(30), async || {
-        let nats = async_nats::connect(&url).await.map_err(|error| error.to_string())?;
+        let nats = server.connect().await.map_err(|error| error.to_string())?;
         let stream = jetstream::new(nats).get_stream("BESSEMER_EVENTS").await;
         stream.map_err(|error| error.to_string())
     })

@@ -212,6 +212,15 @@ pub(crate) fn start_conductor(
     config.push_str(&options.conductor_config);
     if let Some(nats) = nats {
         config.push_str(&format!("[nats]\nurl = \"{}\"\n", nats.url()));
+        if let Some(pki) = &security.pki {
+            let own = pki.issue("conductor", &format!("c{number}"), &["--host", "127.0.0.1"])?;
+            config.push_str(&format!(
+                "ca_file = {:?}\ncertificate_file = {:?}\nkey_file = {:?}\n",
+                pki.ca_file(),
+                own.certificate_file.unwrap_or_default(),
+                own.key_file.unwrap_or_default(),
+            ));
+        }
     }
     config.push_str(&security.table("conductor", &format!("c{number}"))?);
     start_service(place.host, home, "bessemer-conductor", &format!("conductor-{number}"), &config)

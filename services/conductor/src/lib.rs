@@ -8,6 +8,7 @@ mod bmc;
 mod cluster;
 mod config;
 mod config_drives;
+mod faces;
 mod hardware;
 mod images;
 mod metrics;
@@ -23,7 +24,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bessemer_access::{Guard, GuardLayer};
 use bessemer_domain::command::CommandBody;
 use bessemer_domain::conductor::Registration;
 use bessemer_domain::ids::{ClusterId, ConductorId, Incarnation, NodeId};
@@ -34,13 +34,11 @@ use bessemer_domain::{Rejection, Subject};
 use bessemer_hardware::HardwareError;
 use bessemer_hardware::fake::AgentRunner;
 use bessemer_image::permit::{PermitKey, WeakSecret};
-use bessemer_proto::v1::agent_session_service_server::AgentSessionServiceServer;
-use bessemer_runtime::monitor::{self, Monitor};
-use bessemer_runtime::tls::{InvalidTls, InvalidUrl, Listener, Transport};
+use bessemer_runtime::monitor;
+use bessemer_runtime::tls::{InvalidTls, InvalidUrl};
 use bessemer_secrets::{InvalidKeyRing, KeyRing};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +51,7 @@ pub use config::{
 
 use bmc::Bmc;
 use cluster::{Followers, Members, Proposals};
+use faces::Faces;
 use hardware::HardwareTypes;
 use images::ImageCaches;
 use metrics::Metrics;
@@ -62,9 +61,6 @@ use sessions::Sessions;
 
 /// Changes that the work loop has not looked at yet. It only compares states, so it is never far behind.
 const CHANGES_WAITING: usize = 1024;
-
-/// Largest message of an agent: its inventory.
-const AGENT_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Who this conductor is: its name, and which life of it.
 #[derive(Debug)]
@@ -183,16 +179,6 @@ pub enum StartError {
     Metrics(#[from] monitor::ListenError),
 }
 
-/// What the conductor speaks. What BMCs fetch is another matter, which its own field decides.
-fn transport(config: &Config) -> Result<Transport, StartError> {
-    let for_bmcs = config.http.as_ref().filter(|http| !http.insecure).map(|http| http.listen);
-    Ok(config.tls.service(&[
-        ("listen", Some(config.listen)),
-        ("metrics_listen", config.metrics_listen),
-        ("http.listen", for_bmcs),
-    ])?)
-}
-
 fn permit_key(config: &SignedUrlsConfig) -> Result<PermitKey, StartError> {
     let secret = bessemer_runtime::config::secret(&config.key_file)?;
     PermitKey::derive(&secret)
@@ -231,21 +217,13 @@ pub async fn start(
         id: ConductorId::try_new(&config.id)?,
         incarnation: Incarnation::new(Uuid::new_v4()),
     });
-    let transport = transport(&config)?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let files = listen_for_bmcs(config.http.as_ref(), &transport).await?;
-    let monitoring = monitor::listen(config.metrics_listen).await?;
-    let metrics_address = monitoring.as_ref().map(|(_, address)| *address);
-    let members = Members::new(&config.api_urls, &transport)
+    let faces = Faces::bind(&config).await?;
+    let (address, metrics_address) = (faces.address, faces.metrics_address());
+    let members = Members::new(&config.api_urls, &faces.transport)
         .map_err(|source| StartError::Address { field: "api_urls", source })?;
     let (proposals, send_proposals) = Proposals::new(Arc::clone(&members), &own.id);
     let key = config.signed_urls.as_ref().map(permit_key).transpose()?;
-    let images = ImageCaches::new(&config.image_caches, key, &transport)
+    let images = ImageCaches::new(&config.image_caches, key, &faces.transport)
         .map_err(|source| StartError::Address { field: "image_caches", source })?;
     let keys = config.secret_keys_file.as_deref().map(KeyRing::open).transpose()?;
     let hardware = HardwareTypes::new(&config, runner, keys);
@@ -253,17 +231,7 @@ pub async fn start(
         incarnation: own.incarnation,
         conductor_group: config.conductor_group.clone(),
         hardware_types: hardware.names().map(str::to_owned).collect(),
-        address: match &config.advertised_address {
-            Some(url) => {
-                let checked = transport.endpoint(url);
-                checked.map_err(|source| StartError::Address {
-                    field: "advertised_address",
-                    source,
-                })?;
-                url.clone()
-            }
-            None => format!("{}://{address}", transport.scheme()),
-        },
+        address: faces.advertised(config.advertised_address.as_deref())?,
     };
 
     let (state_in, state) = watch::channel(bessemer_domain::State::default());
@@ -282,7 +250,7 @@ pub async fn start(
         at_once: config.concurrency.into(),
         limits: config.agent.clone(),
         ansible: config.ansible.clone(),
-        http_url: files.as_ref().map(|(_, url)| url.clone()),
+        http_url: faces.http_url(),
         metrics: metrics.clone(),
         lease: lease.clone(),
         hardware,
@@ -303,16 +271,7 @@ pub async fn start(
     spawn(cluster::follow(members, followers).boxed());
     spawn(work::Work::new(Arc::clone(&context)).run(changes, lease).boxed());
     spawn(publisher(Arc::clone(&context), config.nats, notices).boxed());
-    let guard = if transport.is_secure() { Guard::holding(None) } else { Guard::open() };
-    let refused = guard.refused().clone();
-    spawn(serve(transport.grpc(listener), guard, context.sessions.clone()).boxed());
-    if let Some((listener, _)) = files {
-        spawn(serve_files(listener, context.replica.clone()).boxed());
-    }
-    if let Some((listener, _)) = monitoring {
-        let listener = transport.http(listener);
-        spawn(serve_monitor(listener, metrics::monitor(&context, &refused)).boxed());
-    }
+    faces.serve(&context).into_iter().for_each(&mut spawn);
     // The lease outlasts the others by a farewell, which is a command.
     let (done, lease_done) = tokio::sync::oneshot::channel::<()>();
     tasks.spawn(async move {
@@ -334,50 +293,5 @@ async fn publisher(
     match nats {
         Some(nats) => publish::run(context, nats, notices).await,
         None => while notices.recv().await.is_some() {},
-    }
-}
-
-/// Where BMCs fetch what they show to machines, and its URL as they reach it.
-async fn listen_for_bmcs(
-    http: Option<&HttpConfig>,
-    transport: &Transport,
-) -> Result<Option<(Listener, String)>, StartError> {
-    let Some(http) = http else { return Ok(None) };
-    let fault = |source| StartError::Listen { address: http.listen, source };
-    let listener = TcpListener::bind(http.listen).await.map_err(fault)?;
-    let bound = listener.local_addr().map_err(fault)?;
-    let transport = if http.insecure { Transport::plain() } else { transport.clone() };
-    let url = match &http.advertised_url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => format!("{}://{bound}", transport.scheme()),
-    };
-    Ok(Some((transport.http(listener), url)))
-}
-
-async fn serve_files(listener: Listener, replica: Replica) {
-    if let Err(error) = axum::serve(listener, config_drives::router(replica)).await {
-        tracing::error!(error = steps::chain(&error), "config drives can no longer be served");
-    }
-}
-
-async fn serve_monitor(listener: Listener, monitor: Monitor) {
-    if let Err(error) = monitor::serve(listener, monitor).await {
-        tracing::error!(%error, "metrics can no longer be served");
-    }
-}
-
-async fn serve(listener: Listener, guard: Guard, sessions: Sessions) {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<AgentSessionServiceServer<Sessions>>().await;
-    let service =
-        AgentSessionServiceServer::new(sessions).max_decoding_message_size(AGENT_MESSAGE_BYTES_MAX);
-    let served = tonic::transport::Server::builder()
-        .layer(GuardLayer(guard))
-        .add_service(health_service)
-        .add_service(service)
-        .serve_with_incoming(listener.incoming())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(error = steps::chain(&error), "agent sessions can no longer be served");
     }
 }

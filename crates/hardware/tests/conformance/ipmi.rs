@@ -33,7 +33,7 @@ impl Peer {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("power"), "0").unwrap();
         fs::write(home.path().join("boot"), "none").unwrap();
-        let bmc = IpmiSimulator::start(home.path(), CHASSIS).unwrap();
+        let bmc = IpmiSimulator::start(home.path(), CHASSIS, "secret").unwrap();
         Self { bmc, home }
     }
 

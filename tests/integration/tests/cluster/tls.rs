@@ -13,7 +13,7 @@ use bessemer_proto::v1::{
     ListImagesRequest, ProposeRequest,
 };
 use bessemer_runtime::tls::{Config, Transport};
-use bessemer_testkit::{Cluster, Options, Pki, wait_for};
+use bessemer_testkit::{Cluster, Options, Pki, assert_stream_complete, wait_for};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
@@ -48,6 +48,8 @@ async fn a_cluster_with_certificates_deploys() {
     let images = cluster.client.list_images(ListImagesRequest {}).await.unwrap().images;
     let urls: Vec<_> = images.into_iter().flat_map(|image| image.urls).collect();
     assert!(!urls.is_empty() && urls.iter().all(|url| url.starts_with("https://")), "{urls:?}");
+
+    assert_stream_complete(&cluster).await.unwrap();
 
     // Who asked is who the certificate says, not who the client says that it is.
     let actors: Vec<_> =
