@@ -3,8 +3,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::ids::NodeId;
-use bessemer_domain::node::{FieldChange, JsonMap};
+use bessemer_domain::node::{FieldChange, JsonMap, RequestedStep, Step};
 use bessemer_domain::{CommandBody, Invalid};
 use bessemer_wire::mask;
 use ring::aead::{Aad, NONCE_LEN, Nonce};
@@ -80,8 +81,35 @@ impl KeyRing {
                     _ => Ok(()),
                 })
             }
+            CommandBody::Provision { node, verb, .. } => match verb {
+                ProvisionVerb::Adopt(spec)
+                | ProvisionVerb::Deploy(spec)
+                | ProvisionVerb::Rebuild(Some(spec)) => {
+                    self.seal_steps(*node, &mut spec.deploy_steps)
+                }
+                ProvisionVerb::Service(steps) => self.seal_steps(*node, steps),
+                ProvisionVerb::Clean(steps) => {
+                    let requested = steps.iter_mut().filter_map(|step| match step {
+                        Step::Plugin(step) => Some(&mut **step),
+                        _ => None,
+                    });
+                    self.seal_steps(*node, requested)
+                }
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
+    }
+
+    fn seal_steps<'a>(
+        &self,
+        node: NodeId,
+        steps: impl IntoIterator<Item = &'a mut RequestedStep>,
+    ) -> Result<(), Invalid> {
+        steps.into_iter().try_for_each(|step| {
+            let path = args_of(step);
+            self.seal_map(node, &path, &mut step.args)
+        })
     }
 
     fn seal_map(&self, node: NodeId, path: &str, map: &mut JsonMap) -> Result<(), Invalid> {
@@ -106,7 +134,7 @@ impl KeyRing {
                 None => value.clone(),
                 Some(key) => {
                     let opened = self.open_one(&place, value).map_err(|error| {
-                        Invalid::new(&format!("spec.{path}"), mask::MASK, error.to_string())
+                        Invalid::new(&field_of(&path), mask::MASK, error.to_string())
                     })?;
                     if self.keys().first().is_some_and(|newest| newest.id == key) {
                         return Ok(());
@@ -116,7 +144,7 @@ impl KeyRing {
             };
             *value = self.seal_one(&place, &plain).ok_or_else(|| {
                 let reason = "cannot be sealed: the system gives no randomness";
-                Invalid::new(&format!("spec.{path}"), mask::MASK, reason)
+                Invalid::new(&field_of(&path), mask::MASK, reason)
             })?;
             return Ok(());
         }
@@ -155,6 +183,29 @@ impl KeyRing {
         let plain = key.key.open_in_place(nonce, place.aad(), sealed).map_err(|_| wrong())?;
         serde_json::from_slice(plain).map_err(|_| wrong())
     }
+}
+
+/// A place as the caller of the API knows it.
+fn field_of(path: &str) -> String {
+    if path.starts_with("steps.") { path.to_owned() } else { format!("spec.{path}") }
+}
+
+/// Where the arguments of a step are.
+fn args_of(step: &RequestedStep) -> String {
+    format!("steps.{}.args", step.step)
+}
+
+/// A step as the agent needs it: with the secrets among its arguments opened.
+///
+/// # Errors
+/// [`NotOpened`] naming the secret.
+pub fn opened_step(
+    keys: Option<&KeyRing>,
+    node: NodeId,
+    step: &RequestedStep,
+) -> Result<RequestedStep, NotOpened> {
+    let args = opened_map(keys, node, &args_of(step), &step.args)?;
+    Ok(RequestedStep { args, ..step.clone() })
 }
 
 /// The key's name and the rest of a sealed secret; none of anything else.
@@ -292,6 +343,36 @@ mod tests {
         let rotated = sealed_info(&both, node(1), sealed);
         assert_eq!(opened(Some(&new_ring), node(1), &rotated).unwrap(), info());
         assert_eq!(sealed_info(&both, node(1), rotated.clone()), rotated, "nothing is left to do");
+    }
+
+    #[test]
+    fn arguments_of_steps_are_sealed_like_the_rest() {
+        let (_file, ring) = ring(&[&draw_key().unwrap()]);
+        let args = json!({"license_key": "hunter2", "version": "7", "key_bits": 2048});
+        let step = RequestedStep {
+            step: "flash".into(),
+            args: args.as_object().unwrap().clone(),
+            priority: 90,
+            limit_seconds: None,
+        };
+        let verbs = [
+            ProvisionVerb::Service(vec![step.clone()]),
+            ProvisionVerb::Clean(vec![Step::Plugin(Box::new(step.clone()))]),
+        ];
+        for verb in verbs {
+            let mut body = CommandBody::Provision { node: node(1), expected_version: None, verb };
+            ring.seal(&mut body).unwrap();
+            let text = serde_json::to_string(&body).unwrap();
+            assert!(!text.contains("hunter2") && text.contains("\"version\":\"7\""), "{text}");
+            let CommandBody::Provision { verb, .. } = body else { unreachable!() };
+            let sealed = match verb {
+                ProvisionVerb::Service(steps) => steps[0].clone(),
+                ProvisionVerb::Clean(steps) => steps[0].requested().unwrap().clone(),
+                _ => unreachable!(),
+            };
+            assert_eq!(opened_step(Some(&ring), node(1), &sealed).unwrap(), step);
+            opened_step(Some(&ring), node(2), &sealed).unwrap_err();
+        }
     }
 
     #[test]

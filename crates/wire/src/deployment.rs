@@ -47,7 +47,7 @@ pub fn spec_to_proto(spec: &DeploymentSpec) -> v1::DeploymentSpec {
         config_drive: spec.config_drive.as_ref().map(config_drive_to_proto),
         root_device: spec.root_device.clone().into_iter().collect(),
         partitions: spec.partitions.as_ref().map(partitions_to_proto),
-        deploy_steps: spec.deploy_steps.iter().map(step::requested_to_proto).collect(),
+        deploy_steps: spec.deploy_steps.iter().map(step::masked_to_proto).collect(),
         boot_iso: spec.boot_iso.clone().unwrap_or_default(),
         kernel: String::new(),
         ramdisk: String::new(),

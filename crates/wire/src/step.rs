@@ -6,7 +6,7 @@ use bessemer_domain::node::{
 };
 use bessemer_proto::v1;
 
-use crate::json;
+use crate::{json, mask};
 
 /// The interface that every step of a deployment belongs to.
 const INTERFACE: &str = "deploy";
@@ -19,6 +19,12 @@ pub(crate) fn requested_to_proto(step: &RequestedStep) -> v1::RequestedStep {
         priority: Some(step.priority),
         limit_seconds: step.limit_seconds.unwrap_or_default(),
     }
+}
+
+/// The same for somebody to look at: secrets among the arguments masked.
+pub(crate) fn masked_to_proto(step: &RequestedStep) -> v1::RequestedStep {
+    let args = mask::masked(&step.args);
+    requested_to_proto(&RequestedStep { args, ..step.clone() })
 }
 
 /// The steps under `field`. Their names, sizes and priorities are the domain's to judge.
@@ -82,9 +88,15 @@ fn one_from_proto(
         return Err(Invalid::new("interface", &step.interface, reason));
     }
     let priority = step.priority.map_or_else(priority, Ok)?;
+    let args = json::from_proto("args", step.args.as_ref())?;
+    if let Some((name, _)) = args.iter().find(|(name, value)| mask::holds_mask(name, value)) {
+        let reason =
+            "is the mask of a secret, which a list of steps does not have; give the secret";
+        return Err(Invalid::new(&format!("args.{name}"), mask::MASK, reason));
+    }
     Ok(RequestedStep {
         step: step.step.clone(),
-        args: json::from_proto("args", step.args.as_ref())?,
+        args,
         priority,
         limit_seconds: Some(step.limit_seconds).filter(|limit| *limit != 0),
     })

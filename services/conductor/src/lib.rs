@@ -84,6 +84,8 @@ pub(crate) struct Context {
     /// Where BMCs find what this conductor serves them.
     pub(crate) http_url: Option<String>,
     pub(crate) metrics: Metrics,
+    /// Open the secrets of nodes, if there are any.
+    pub(crate) keys: Option<KeyRing>,
     pub(crate) lease: watch::Receiver<OwnLease>,
     hardware: HardwareTypes,
 }
@@ -226,7 +228,7 @@ pub async fn start(
     let images = ImageCaches::new(&config.image_caches, key, &faces.transport)
         .map_err(|source| StartError::Address { field: "image_caches", source })?;
     let keys = config.secret_keys_file.as_deref().map(KeyRing::open).transpose()?;
-    let hardware = HardwareTypes::new(&config, runner, keys);
+    let hardware = HardwareTypes::new(&config, runner, keys.clone());
     let registration = Registration {
         incarnation: own.incarnation,
         conductor_group: config.conductor_group.clone(),
@@ -252,6 +254,7 @@ pub async fn start(
         ansible: config.ansible.clone(),
         http_url: faces.http_url(),
         metrics: metrics.clone(),
+        keys,
         lease: lease.clone(),
         hardware,
     });

@@ -138,13 +138,26 @@ pub fn check_offered<'a>(
     Ok(())
 }
 
+/// What a value is, without what it says: it may be a secret.
+const fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
 fn wrong_argument(request: &RequestedStep, step: &OfferedStep) -> Option<String> {
     for (name, value) in &request.args {
         match step.args.get(name) {
             None => return Some(format!("it takes no argument `{name}`")),
             Some(argument) if !argument.kind.takes(value) => {
                 let kind = argument.kind.as_str();
-                return Some(format!("argument `{name}` must be of type {kind}, and is {value}"));
+                let found = kind_of(value);
+                return Some(format!("argument `{name}` must be of type {kind}, and is {found}"));
             }
             Some(_) => {}
         }
@@ -194,7 +207,7 @@ mod tests {
             (
                 request("flash_nic", json!({"version": 7})),
                 "STEP_ARGUMENTS",
-                "`version` must be of type string, and is 7",
+                "`version` must be of type string, and is a number",
             ),
             (
                 request("flash_nic", json!({"version": "1", "attempts": 0.5})),

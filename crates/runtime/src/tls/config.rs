@@ -149,3 +149,87 @@ impl Config {
         Ok(Transport(Some(Arc::new(secure))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(config: &Config, listen: &str) -> Vec<String> {
+        let listen = listen.parse().unwrap();
+        let listeners = [("listen", Some(listen)), ("metrics_listen", Some(listen))];
+        config.service(&listeners).map_or_else(|invalid| invalid.problems, |_| Vec::new())
+    }
+
+    fn file(name: &str) -> Option<PathBuf> {
+        Some(PathBuf::from(format!("/nonexistent/{name}")))
+    }
+
+    #[test]
+    fn others_are_not_let_in_by_mistake() {
+        let config = Config::default();
+        assert_eq!(problems(&config, "127.0.0.1:1"), Vec::<String>::new());
+        assert_eq!(problems(&config, "[::1]:1"), Vec::<String>::new());
+        let told = problems(&config, "0.0.0.0:6385");
+        assert_eq!(told.len(), 2, "all at once: {told:?}");
+        assert!(told[0].starts_with("listen 0.0.0.0:6385 can be reached by others"), "{told:?}");
+        assert!(told[0].contains("tls.insecure = true"), "says the way out: {told:?}");
+        let insecure = Config { insecure: true, ..config };
+        assert_eq!(problems(&insecure, "0.0.0.0:6385"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let half = Config { key_file: file("key"), insecure: true, ..Config::default() };
+        let told = problems(&half, "127.0.0.1:1").join("\n");
+        for field in ["tls.certificate_file is missing", "tls.ca_file is missing", "tls.insecure"] {
+            assert!(told.contains(field), "{told}");
+        }
+        let whole = Config {
+            certificate_file: file("certificate"),
+            key_file: file("key"),
+            ca_file: file("ca"),
+            insecure: false,
+        };
+        let told = problems(&whole, "127.0.0.1:1").join("\n");
+        for name in ["certificate", "key", "ca"] {
+            assert!(told.contains(&format!("cannot read /nonexistent/{name}:")), "{told}");
+        }
+    }
+
+    #[test]
+    fn who_only_asks_needs_an_authority_to_be_somebody() {
+        assert!(!Config::default().client(None).unwrap().is_secure());
+        let own = Config { certificate_file: file("c"), key_file: file("k"), ..Config::default() };
+        let told = own.client(None).unwrap_err().to_string();
+        assert!(told.contains("tls.ca_file is missing"), "{told}");
+        let half = Config { certificate_file: file("c"), ..Config::default() };
+        let told = half.client(Some(Fingerprint::of(b"x"))).unwrap_err().to_string();
+        assert!(told.contains("tls.key_file is missing"), "{told}");
+    }
+
+    #[test]
+    fn urls_say_what_is_spoken() {
+        let plain = Transport::plain();
+        assert_eq!(plain.endpoint("https://h:1").unwrap_err().url, "https://h:1");
+        plain.endpoint("http://h:1").unwrap();
+        let tls = Config::default().client(Some(Fingerprint::of(b"x"))).unwrap();
+        let told = tls.endpoint("http://h:1").unwrap_err().to_string();
+        assert!(told.contains("write https://"), "{told}");
+        tls.endpoint("https://h:1").unwrap();
+        for wrong in ["h:1", "", "https://", "https://a b"] {
+            tls.endpoint(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_read_as_they_are_written() {
+        let fingerprint = Fingerprint::of(b"certificate");
+        let text = fingerprint.to_string();
+        assert_eq!(text.parse(), Ok(fingerprint));
+        let bytes: Vec<_> = text.as_bytes().chunks(2).map(String::from_utf8_lossy).collect();
+        assert_eq!(bytes.join(":").to_uppercase().parse(), Ok(fingerprint));
+        for wrong in ["", "ab", &text[1..], &format!("{text}0"), &text.replace(&text[..1], "g")] {
+            wrong.parse::<Fingerprint>().unwrap_err();
+        }
+    }
+}

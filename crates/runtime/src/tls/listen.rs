@@ -23,10 +23,10 @@ use tonic::transport::server::Connected;
 use super::{Answering, Transport};
 
 /// How long a caller may take for its handshake.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Handshakes under way; who comes then waits until one is done.
-const HANDSHAKES_AT_ONCE: usize = 256;
+/// Handshakes under way; who comes then waits until one is done, which is soon. As many as a rack that is switched on at once.
+const HANDSHAKES_AT_ONCE: usize = 4096;
 
 /// A pause after the system refused a connection: it lacks files or memory.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);

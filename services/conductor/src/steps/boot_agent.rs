@@ -20,7 +20,7 @@ const RETURN_LIMIT: Duration = Duration::from_secs(15);
 pub(super) async fn run(context: &Context, job: &Job, resume: bool) -> Result<StepResult, Failure> {
     let patience = if resume { RETURN_LIMIT } else { Duration::ZERO };
     let session = connected(context, job, patience).await?;
-    plugin::check_offered_by(&session, &node_of(context, job)?)?;
+    plugin::check_offered_by(context, &session, &node_of(context, job)?)?;
     Ok(StepResult::Agent(session.inventory))
 }
 

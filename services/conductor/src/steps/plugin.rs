@@ -11,6 +11,7 @@ use bessemer_domain::node::{
 use bessemer_proto::v1::start_task::Task;
 use bessemer_proto::v1::task_succeeded::Result as TaskResult;
 use bessemer_proto::v1::{PluginTask, StartTask};
+use bessemer_secrets::opened_step;
 use serde_json::{Value, json};
 
 use super::agent_task::{follow, unexpected};
@@ -19,9 +20,15 @@ use crate::Context;
 use crate::sessions::Session;
 
 /// Whether the agent can do the plan's steps as they are asked for.
-pub(super) fn check_offered_by(session: &Session, node: &Node) -> Result<(), Failure> {
+pub(super) fn check_offered_by(
+    context: &Context,
+    session: &Session,
+    node: &Node,
+) -> Result<(), Failure> {
     let requested = node.plan.iter().flat_map(Plan::plugin_steps);
-    check_offered(requested, &session.steps).map_err(|NotOffered { reason, mut message }| {
+    let opened = requested.map(|step| opened(context, node, step));
+    let requested = opened.collect::<Result<Vec<_>, _>>()?;
+    check_offered(&requested, &session.steps).map_err(|NotOffered { reason, mut message }| {
         for fault in &*session.plugin_faults {
             message += &format!("; not to be used: {fault}");
         }
@@ -39,12 +46,12 @@ pub(super) async fn run(
     loop {
         let session = boot_agent::connected(context, job, context.limits.silence()).await?;
         let node = node_of(context, job)?;
-        check_offered_by(&session, &node)?;
+        check_offered_by(context, &session, &node)?;
         let start = StartTask {
             task_id: job.task_id(),
             epoch: job.epoch,
             resume: began_before_boot(&node),
-            task: Some(Task::Plugin(task(&node, step))),
+            task: Some(Task::Plugin(task(&node, &opened(context, &node, step)?))),
         };
         context.entitled(job.node, job.epoch).await;
         if let Some(updates) = session.start(start).await
@@ -54,6 +61,12 @@ pub(super) async fn run(
         }
         job.note_trouble("the agent's session ended; waiting for it to come back".to_owned());
     }
+}
+
+/// The step with its secrets, which travel to the agent and are kept nowhere.
+fn opened(context: &Context, node: &Node, step: &RequestedStep) -> Result<RequestedStep, Failure> {
+    opened_step(context.keys.as_ref(), node.id, step)
+        .map_err(|error| Failure::new("SECRET_NOT_OPENED", error.to_string()))
 }
 
 /// Whether the step was begun before the agent's machine was booted. Of a step that was begun since, the agent knows

@@ -49,7 +49,7 @@ async fn start() -> Cluster {
     cluster
 }
 
-fn install(cluster: &Cluster, name: &str, script: &str) {
+pub(crate) fn install(cluster: &Cluster, name: &str, script: &str) {
     let path = cluster.home().join("steps.d").join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, script).unwrap();

@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bessemer_client::Client;
-use bessemer_proto::v1::{GetNodeRequest, ListEventsRequest, NodeSpec, UpdateNodeRequest};
+use bessemer_proto::v1::{
+    DeploymentSpec, GetNodeRequest, ListEventsRequest, NodeSpec, RequestedStep, UpdateNodeRequest,
+};
 use bessemer_testkit::{Cluster, IpmiSimulator, Options, binary, prost_struct, verb};
+
+use crate::plugins::install;
 
 const NAME: &str = "vault";
 const PASSWORD: &str = "pl4nt3d-bmc-7731";
@@ -122,6 +126,51 @@ async fn nothing_that_is_written_holds_a_secret() {
     let keys = fs::read_to_string(cluster.home().join("secret-keys")).unwrap();
     let key = keys.split_whitespace().nth(1).unwrap();
     assert_eq!(holders(cluster.home(), key), Vec::<PathBuf>::new());
+}
+
+/// A plug-in that writes what it is given where it is told.
+const PLUGIN: &str = r#"#!/bin/sh
+case $1 in
+describe)
+    echo '{"steps": [{"name": "license", "args": {"license_key": {"type": "string", "required": true},'
+    echo '"out": {"type": "string", "required": true}}}]}'
+    ;;
+run)
+    input=$(cat)
+    text() { printf '%s\n' "$input" | sed -n 's/.*"'"$1"'":"\([^"]*\)".*/\1/p'; }
+    text license_key > "$(text out)"
+    echo '{"result": {}}'
+    ;;
+esac
+"#;
+
+const LICENSE: &str = "pl4nt3d-license-8842";
+
+/// A secret among the arguments of a step reaches the plug-in, and is written nowhere on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_of_steps_reach_the_plug_in_alone() {
+    let cluster = Cluster::start(&options(true)).await.unwrap();
+    install(&cluster, "license", PLUGIN);
+    cluster.available_node("licensed", 64 << 20).await.unwrap();
+    let aside = tempfile::tempdir().unwrap();
+    let out = aside.path().join("out");
+    let args = [("license_key", LICENSE), ("out", out.to_str().unwrap())];
+    let step = RequestedStep {
+        step: "license".to_owned(),
+        args: Some(prost_struct(args)),
+        priority: Some(90),
+        ..RequestedStep::default()
+    };
+    let wanted = DeploymentSpec {
+        deploy_interface: "custom-agent".to_owned(),
+        deploy_steps: vec![step],
+        ..DeploymentSpec::default()
+    };
+    cluster.deploy("licensed", wanted).await.unwrap();
+    let node = cluster.until_state("licensed", "active").await.unwrap();
+    assert_eq!(fs::read_to_string(out).unwrap().trim(), LICENSE);
+    assert!(!format!("{node:?}").contains(LICENSE), "{node:?}");
+    assert_eq!(holders(cluster.home(), LICENSE), Vec::<PathBuf>::new());
 }
 
 /// A new key seals from then on and for what there is; the old one can go.
