@@ -1,8 +1,8 @@
 //! One use of the program: the cluster it speaks to and the form of what it prints.
 
-use std::time::Duration;
-
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bessemer_client::{Client, Error, InvalidEndpoint};
 use bessemer_runtime::tls::{self, Transport};
@@ -62,7 +62,6 @@ impl Credentials {
 }
 
 /// What every command needs.
-#[derive(Debug)]
 pub(crate) struct Session {
     /// The cluster.
     pub client: Client,
@@ -72,6 +71,13 @@ pub(crate) struct Session {
     pub actor: String,
     transport: Transport,
     token: Option<String>,
+}
+
+impl fmt::Debug for Session {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("client", &self.client).finish_non_exhaustive()
+    }
 }
 
 impl Session {

@@ -87,12 +87,18 @@ pub(super) struct Files {
     held: Mutex<Held>,
 }
 
-#[derive(Debug)]
 struct Held {
     /// What was read last, whether it could be used or not.
     read: Vec<Vec<u8>>,
     looked_at: Instant,
     credentials: Arc<Credentials>,
+}
+
+impl fmt::Debug for Held {
+    /// Without what was read, which holds the private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("credentials", &self.credentials).finish_non_exhaustive()
+    }
 }
 
 impl Files {
