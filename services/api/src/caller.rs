@@ -4,7 +4,10 @@ use bessemer_access::Who;
 use bessemer_domain::Invalid;
 use bessemer_domain::ids::CommandId;
 use bessemer_proto::v1;
+use bessemer_wire::mask;
 use prost::Message;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
 use sha2::{Digest, Sha256};
 use tonic::Request;
 use uuid::Uuid;
@@ -21,30 +24,52 @@ pub(crate) struct Caller {
 }
 
 /// A request that changes something.
-pub(crate) trait Mutation: Message {
+pub(crate) trait Mutation: Message + Clone {
     /// Takes the command id out, so that what is left says what is asked.
     fn take_command_id(&mut self) -> String;
+
+    /// The objects that may hold secrets.
+    fn objects(&mut self) -> Vec<&mut Struct>;
 }
 
 macro_rules! mutations {
-    ($($request:ident),+ $(,)?) => {
+    ($($request:ident $(with $objects:ident($field:ident))?),+ $(,)?) => {
         $(impl Mutation for v1::$request {
             fn take_command_id(&mut self) -> String {
                 std::mem::take(&mut self.command_id)
             }
+
+            fn objects(&mut self) -> Vec<&mut Struct> {
+                mutations!(@objects self $(, $objects $field)?)
+            }
         })+
     };
+    (@objects $self:ident) => { Vec::new() };
+    (@objects $self:ident, $objects:ident $field:ident) => { $objects(&mut $self.$field) };
+}
+
+fn of_spec(spec: &mut Option<v1::NodeSpec>) -> Vec<&mut Struct> {
+    let objects = spec.iter_mut().flat_map(|spec| [&mut spec.driver_info, &mut spec.instance_info]);
+    objects.flatten().collect()
+}
+
+fn of_steps(steps: &mut [v1::RequestedStep]) -> Vec<&mut Struct> {
+    steps.iter_mut().filter_map(|step| step.args.as_mut()).collect()
+}
+
+fn of_deployment(deployment: &mut Option<v1::DeploymentSpec>) -> Vec<&mut Struct> {
+    deployment.iter_mut().flat_map(|it| of_steps(&mut it.deploy_steps)).collect()
 }
 
 mutations!(
-    CreateNodeRequest,
-    UpdateNodeRequest,
+    CreateNodeRequest with of_spec(spec),
+    UpdateNodeRequest with of_spec(spec),
     DeleteNodeRequest,
     NodeVerbRequest,
-    DeployNodeRequest,
-    CleanNodeRequest,
+    DeployNodeRequest with of_deployment(deployment),
+    CleanNodeRequest with of_steps(plugin_steps),
     RescueNodeRequest,
-    ServiceNodeRequest,
+    ServiceNodeRequest with of_steps(service_steps),
     SetNodePowerRequest,
     SetNodeMaintenanceRequest,
     CreatePortRequest,
@@ -88,8 +113,11 @@ pub(crate) fn by<T>(who: Who, message: T) -> Request<T> {
     request
 }
 
-/// The same on every member and in every attempt: messages have no map whose order is left to chance.
-fn fingerprint(operation: &str, message: &impl Message) -> u64 {
+/// The same on every member and in every attempt: messages have no map whose order is left to chance. It is kept, and must tell
+/// nothing of secrets: two requests that differ in these alone are taken for one.
+fn fingerprint<M: Mutation>(operation: &str, message: &M) -> u64 {
+    let mut message = message.clone();
+    message.objects().into_iter().for_each(hide_secrets);
     let mut hasher = Sha256::new();
     hasher.update(operation);
     hasher.update([0]);
@@ -98,6 +126,24 @@ fn fingerprint(operation: &str, message: &impl Message) -> u64 {
     let (head, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
     // 0 is kept for requests that cannot be repeated.
     u64::from_le_bytes(*head).max(1)
+}
+
+fn hide_secrets(object: &mut Struct) {
+    for (key, value) in &mut object.fields {
+        if mask::is_secret(key) {
+            value.kind = None;
+        } else {
+            hide_within(value);
+        }
+    }
+}
+
+fn hide_within(value: &mut Value) {
+    match &mut value.kind {
+        Some(Kind::StructValue(object)) => hide_secrets(object),
+        Some(Kind::ListValue(list)) => list.values.iter_mut().for_each(hide_within),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +170,28 @@ mod tests {
         assert_eq!(fingerprint_of("manage_node", verb(ID, "a")), first);
         assert_ne!(fingerprint_of("manage_node", verb(ID, "b")), first);
         assert_ne!(fingerprint_of("provide_node", verb(ID, "a")), first);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_nothing_of_secrets() {
+        let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let create = |address: &str, password: &str| {
+            let within = Struct { fields: [("auth_token".to_owned(), text(password))].into() };
+            let within = Value { kind: Some(Kind::StructValue(within)) };
+            let fields =
+                [("address", text(address)), ("password", text(password)), ("snmp", within)];
+            let fields = fields.map(|(key, value)| (key.to_owned(), value)).into();
+            let spec =
+                v1::NodeSpec { driver_info: Some(Struct { fields }), ..v1::NodeSpec::default() };
+            let request = v1::CreateNodeRequest {
+                command_id: ID.into(),
+                spec: Some(spec),
+                ..v1::CreateNodeRequest::default()
+            };
+            identify("create_node", Request::new(request)).unwrap().0.fingerprint
+        };
+        assert_eq!(create("bmc", "hunter2"), create("bmc", "correct horse"));
+        assert_ne!(create("bmc", "hunter2"), create("other", "hunter2"));
     }
 
     #[test]
