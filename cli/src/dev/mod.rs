@@ -146,6 +146,7 @@ fn in_process_agents() -> AgentRunner {
                 state_dir: boot.state_dir,
                 steps_dir: boot.steps_dir.unwrap_or_default(),
                 // The machine is a part of this host: nobody is to log in to that.
+                podman: "podman".into(),
                 rescue_program: "/bin/true".into(),
                 log_file: None,
             };

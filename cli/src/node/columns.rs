@@ -197,6 +197,13 @@ fn deployment(status: &NodeStatus) -> Vec<(&'static str, String)> {
         ("Image", spec.image.unwrap_or_default().source),
         ("Boot ISO", spec.boot_iso),
     ];
+    if let Some(container) = &deployment.container {
+        fields.push(("Container", container.reference.clone()));
+    }
+    if let Some(install) = &deployment.install {
+        let end = install.log.lines().last().unwrap_or_default();
+        fields.push(("Installed", format!("on {}: {end}", install.device)));
+    }
     if let Some(image) = &deployment.image {
         let size = quantity::bytes(image.raw_size_bytes);
         let pack = quantity::bytes(image.pack_size_bytes);

@@ -1,6 +1,6 @@
 //! `node deploy`, `node rebuild` and `node adopt`.
 
-use bessemer_proto::v1::{DeployNodeRequest, DeploymentSpec, ImageSpec};
+use bessemer_proto::v1::{BootcOptions, DeployNodeRequest, DeploymentSpec, ImageSpec};
 
 use super::fan_out::{Asked, Verb};
 use super::verdict::Goal;
@@ -50,12 +50,18 @@ struct DeploymentArguments {
     /// `local`: through the image cache (default); `http`: the agent reads the source itself, if it is not compressed as a whole
     #[arg(long, default_value = "", hide_default_value = true, help_heading = "Image")]
     image_download_source: String,
-    /// `direct`, `custom-agent`, `ramdisk`, `ansible`, `noop` or `autodetect`; the node's when not given
+    /// `direct`, `custom-agent`, `ramdisk`, `ansible`, `bootc`, `noop` or `autodetect`; the node's when not given
     #[arg(long, default_value = "", hide_default_value = true)]
     deploy_interface: String,
     /// URL of the ISO that the machine is to run from, with `ramdisk`
     #[arg(long, default_value = "", hide_default_value = true, value_name = "URL")]
     boot_iso: String,
+    /// Who may log in as root by SSH, as `authorized_keys` has it; with `bootc`
+    #[arg(long, value_name = "FILE", help_heading = "Container")]
+    bootc_authorized_keys: Option<std::path::PathBuf>,
+    /// Encrypt the root file system with a key that the machine's TPM holds; with `bootc`
+    #[arg(long, help_heading = "Container")]
+    bootc_tpm2_luks: bool,
     /// Steps among those of the interface: a list of {step, args, priority, limit_seconds} as JSON or YAML, or a file with
     /// it. Priority 0 leaves a step of the interface out
     #[arg(long, value_name = "FILE|JSON")]
@@ -155,9 +161,22 @@ impl DeploymentArguments {
             partitions: self.partitions.layout(),
             deploy_steps: self.deploy_steps.clone().unwrap_or_default().0,
             boot_iso: self.boot_iso.clone(),
+            bootc: self.bootc()?,
             traits: self.traits.clone(),
             ..DeploymentSpec::default()
         })
+    }
+
+    fn bootc(&self) -> Result<Option<BootcOptions>, Failure> {
+        let authorized_keys = match &self.bootc_authorized_keys {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path).map_err(|error| {
+                let told = format!("--bootc-authorized-keys {}: {error}", path.display());
+                Failure::refused(told)
+            })?,
+        };
+        let options = BootcOptions { authorized_keys, tpm2_luks: self.bootc_tpm2_luks };
+        Ok(Some(options).filter(|options| *options != BootcOptions::default()))
     }
 
     fn is_bare(&self) -> bool {
@@ -169,6 +188,8 @@ impl DeploymentArguments {
             && self.partitions.is_empty()
             && self.deploy_steps.is_none()
             && self.boot_iso.is_empty()
+            && self.bootc_authorized_keys.is_none()
+            && !self.bootc_tpm2_luks
             && self.traits.is_empty()
     }
 }

@@ -372,6 +372,8 @@ impl Node {
             | Step::PrepareCleaning
             | Step::WriteImage
             | Step::RunPlaybook
+            | Step::PinContainer
+            | Step::ExecuteBootcInstall
             | Step::WriteConfigdrive
             | Step::PrepareInstanceBoot
             | Step::BootInstance
@@ -398,6 +400,16 @@ impl Node {
             StepResult::Written(report) => {
                 if let Some(deployment) = &mut self.deployment {
                     deployment.write = Some(report.clone());
+                }
+            }
+            StepResult::Pinned(container) => {
+                if let Some(deployment) = &mut self.deployment {
+                    deployment.container = Some(container.clone());
+                }
+            }
+            StepResult::Installed(report) => {
+                if let Some(deployment) = &mut self.deployment {
+                    deployment.install = Some(report.clone());
                 }
             }
             StepResult::Done

@@ -47,6 +47,8 @@ pub struct Options {
     pub agents_reach: Option<String>,
     /// More of the conductors' configuration: tables of its own.
     pub conductor_config: String,
+    /// More of the conductors' environment, which the agents of `fake` machines have too.
+    pub conductor_environment: Vec<(String, String)>,
     /// More of the image caches' configuration.
     pub cache_config: String,
     /// Whether all of it speaks TLS, with certificates of an authority of its own.
@@ -66,6 +68,7 @@ impl Default for Options {
             network: Network::Loopback,
             agents_reach: None,
             conductor_config: String::new(),
+            conductor_environment: Vec::new(),
             cache_config: String::new(),
             tls: false,
             sealed: false,

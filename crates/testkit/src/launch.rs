@@ -223,7 +223,17 @@ pub(crate) fn start_conductor(
         }
     }
     config.push_str(&security.table("conductor", &format!("c{number}"))?);
-    start_service(place.host, home, "bessemer-conductor", &format!("conductor-{number}"), &config)
+    let name = format!("conductor-{number}");
+    let arguments = configured(&place.host, home, &name, &config)?;
+    let program = binary("bessemer-conductor");
+    if options.conductor_environment.is_empty() {
+        return Process::start_on(place.host, &name, &program, &arguments, home);
+    }
+    let variables =
+        options.conductor_environment.iter().map(|(key, value)| format!("{key}={value}"));
+    let program = program.display().to_string();
+    let arguments: Vec<_> = variables.chain([program]).chain(arguments).collect();
+    Process::start_on(place.host, &name, Path::new("/usr/bin/env"), &arguments, home)
 }
 
 /// The host by which agents reach what is at `address`.
@@ -238,9 +248,14 @@ fn start_service(
     name: &str,
     config: &str,
 ) -> anyhow::Result<Process> {
+    let arguments = configured(&host, home, name, config)?;
+    Process::start_on(host, name, &binary(program), &arguments, home)
+}
+
+/// Writes a configuration. Answers the arguments that name it.
+fn configured(host: &Host, home: &Path, name: &str, config: &str) -> anyhow::Result<[String; 2]> {
     let path = home.join(format!("{name}.toml"));
     let metrics = SocketAddr::from((host.address(), free_port()));
     std::fs::write(&path, format!("{METRICS_LISTEN}\"{metrics}\"\n{config}"))?;
-    let arguments = ["--config".to_owned(), path.display().to_string()];
-    Process::start_on(host, name, &binary(program), &arguments, home)
+    Ok(["--config".to_owned(), path.display().to_string()])
 }

@@ -12,7 +12,7 @@ use bessemer_proto::v1;
 use prost_types::Struct;
 
 use crate::text::{SHORT_CHARACTERS_MAX, bounded};
-use crate::{json, step, time};
+use crate::{container, json, step, time};
 
 /// Longest URL of an image or checksum file; what servers and proxies take.
 const URL_CHARACTERS_MAX: usize = 8192;
@@ -29,6 +29,8 @@ pub fn to_proto(deployment: &Deployment) -> v1::Deployment {
         requested_at: Some(time::to_proto(deployment.requested_at)),
         image: deployment.image.as_ref().map(resolved_image_to_proto),
         write: deployment.write.as_ref().map(write_report_to_proto),
+        container: deployment.container.as_ref().map(container::pinned_to_proto),
+        install: deployment.install.as_ref().map(container::report_to_proto),
     }
 }
 
@@ -52,6 +54,7 @@ pub fn spec_to_proto(spec: &DeploymentSpec) -> v1::DeploymentSpec {
         kernel: String::new(),
         ramdisk: String::new(),
         traits: Vec::new(),
+        bootc: spec.bootc.as_ref().map(container::options_to_proto),
     }
 }
 
@@ -128,6 +131,7 @@ fn checked_spec(
         deploy_steps: step::requested_from_proto("deploy_steps", &spec.deploy_steps)?,
         boot_iso: Some(bounded("boot_iso", &spec.boot_iso, URL_CHARACTERS_MAX)?)
             .filter(|iso| !iso.is_empty()),
+        bootc: spec.bootc.as_ref().map(container::options_from_proto),
     };
     checked.check()?;
     Ok(checked)

@@ -5,6 +5,7 @@
 
 pub mod allocation;
 pub mod conductor;
+pub mod container;
 pub mod deployment;
 pub mod event;
 mod failure;

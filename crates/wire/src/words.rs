@@ -120,6 +120,12 @@ fn result(result: &Value) -> String {
             quantity::bytes(number("image_bytes")),
             quantity::bytes(number("wire_bytes"))
         ),
+        Some("pinned") => {
+            format!(", {}", data.get("reference").and_then(Value::as_str).unwrap_or("?"))
+        }
+        Some("installed") => {
+            format!(", on {}", data.get("device").and_then(Value::as_str).unwrap_or("?"))
+        }
         Some("plugin") if data.as_object().is_some_and(|said| !said.is_empty()) => {
             let said = data.to_string();
             let shown: String = said.chars().take(RESULT_CHARACTERS_MAX).collect();

@@ -59,6 +59,9 @@ pub struct Config {
         value_name = "PATH"
     )]
     pub rescue_program: PathBuf,
+    /// What runs the containers of deploy interface `bootc`: a name to be found in `PATH`, or a path.
+    #[arg(long, env = "BESSEMER_AGENT_PODMAN", default_value = "podman", value_name = "PATH")]
+    pub podman: PathBuf,
     /// Where to append logs, as lines of text. Default: standard error, as JSON if that is no terminal.
     #[arg(long, env = "BESSEMER_AGENT_LOG_FILE", value_name = "PATH")]
     pub log_file: Option<PathBuf>,

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod boot_loader;
+mod bootc;
 mod config;
 mod config_drive;
 mod disk;

@@ -24,6 +24,7 @@ pub(crate) struct Machine {
     given_disks: Vec<PathBuf>,
     state_dir: PathBuf,
     rescue_program: PathBuf,
+    podman: PathBuf,
     plugins: Plugins,
     transport: Transport,
 }
@@ -36,6 +37,7 @@ impl Machine {
             given_disks: config.disks.clone(),
             state_dir: config.state_dir.clone(),
             rescue_program: config.rescue_program.clone(),
+            podman: config.podman.clone(),
             plugins: Plugins::default(),
             transport: Transport::plain(),
         }
@@ -59,6 +61,11 @@ impl Machine {
     /// What lets a person log in.
     pub(crate) fn rescue_program(&self) -> &Path {
         &self.rescue_program
+    }
+
+    /// What runs containers.
+    pub(crate) fn podman(&self) -> &Path {
+        &self.podman
     }
 
     pub(crate) const fn plugins(&self) -> &Plugins {

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bessemer_domain::ids::CommandId;
 use bessemer_domain::rendezvous::preference;
 use bessemer_image::permit::{Permit, PermitKey};
+use bessemer_proto::v1::container_service_client::ContainerServiceClient;
 use bessemer_proto::v1::image_service_client::ImageServiceClient;
 use bessemer_proto::v1::prepare_image_response::Update;
-use bessemer_proto::v1::{Image, ImageSpec, PrepareImageRequest, PrepareProgress};
+use bessemer_proto::v1::{
+    Image, ImageSpec, PinContainerRequest, PinnedContainer, PrepareImageRequest, PrepareProgress,
+};
 use bessemer_runtime::tls::{InvalidUrl, Transport};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -85,15 +88,31 @@ impl ImageCaches {
         image: &ImageSpec,
         on_progress: impl Fn(PrepareProgress),
     ) -> Result<Image, PrepareError> {
+        self.first_answer(&image.source, |channel| ask(channel, image, &on_progress)).await
+    }
+
+    /// Looks up which container is meant: by the first cache that answers.
+    pub(crate) async fn pin_container(
+        &self,
+        request: &PinContainerRequest,
+    ) -> Result<PinnedContainer, PrepareError> {
+        self.first_answer(&request.source, |channel| pin(channel, request.clone())).await
+    }
+
+    /// What the first cache that answers says of a source.
+    async fn first_answer<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        source: &str,
+        ask: impl Fn(Channel) -> F,
+    ) -> Result<T, PrepareError> {
         let mut last = PrepareError::Refused {
             reason: "NO_IMAGE_CACHE".to_owned(),
             message: "the conductor's configuration names no image cache; set image_caches"
                 .to_owned(),
         };
-        for place in self.in_order(&image.source) {
-            let outcome = ask(self.channels[place].clone(), image, &on_progress).await;
-            let status = match outcome {
-                Ok(prepared) => return Ok(prepared),
+        for place in self.in_order(source) {
+            let status = match ask(self.channels[place].clone()).await {
+                Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
             if is_refusal(status.code()) {
@@ -140,6 +159,13 @@ impl ImageCaches {
 /// image's URL is known again when it is asked for another time.
 fn expiry(now: Duration) -> Duration {
     VALID_FOR * u32::try_from(now.as_secs() / VALID_FOR.as_secs() + 2).unwrap_or(u32::MAX)
+}
+
+async fn pin(channel: Channel, request: PinContainerRequest) -> Result<PinnedContainer, Status> {
+    ContainerServiceClient::new(channel)
+        .pin_container(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn ask(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::serve::ListenerExt as _;
 use bessemer_access::{Guard, GuardLayer};
 use bessemer_image::permit::{PermitKey, WeakSecret};
+use bessemer_proto::v1::container_service_server::ContainerServiceServer;
 use bessemer_proto::v1::image_replica_service_server::ImageReplicaServiceServer;
 use bessemer_proto::v1::image_service_server::ImageServiceServer;
 use bessemer_runtime::monitor;
@@ -20,7 +21,7 @@ use crate::config::{Config, InvalidConfig};
 use crate::fetch::Origins;
 use crate::metrics;
 use crate::replicas::Replicas;
-use crate::serve::{Images, router};
+use crate::serve::{Containers, Images, router};
 
 /// What waits in the kernel to be sent on one connection. By default it would be megabytes, which hundreds of connections
 /// would take of the memory and, when they begin at different times, of each other's share.
@@ -171,6 +172,7 @@ async fn serve_grpc(
         .layer(GuardLayer(guard))
         .add_service(health_service)
         .add_service(ImageReplicaServiceServer::new(Images(Arc::clone(&shared))))
+        .add_service(ContainerServiceServer::new(Containers(Arc::clone(&shared))))
         .add_service(ImageServiceServer::new(Images(shared)))
         .serve_with_incoming_shutdown(listener.incoming(), stop.cancelled_owned());
     server.await.map_err(|error| StartError::Serve { server: "gRPC", source: error.into() })

@@ -293,5 +293,6 @@ fn deployment(image: Option<Image>) -> DeploymentSpec {
         partitions: None,
         deploy_steps: Vec::new(),
         boot_iso: None,
+        bootc: None,
     }
 }

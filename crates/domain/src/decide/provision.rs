@@ -233,8 +233,15 @@ fn requested(
     spec.check()
         .and_then(|()| spec.deploy_interface.check_supported_by(&node.spec.driver))
         .map_err(|invalid| invalid.under("deployment"))?;
-    let deployment =
-        Deployment { id: command.id, spec, requested_at: state.now(), image: None, write: None };
+    let deployment = Deployment {
+        id: command.id,
+        spec,
+        requested_at: state.now(),
+        image: None,
+        write: None,
+        container: None,
+        install: None,
+    };
     Ok(Event::DeploymentRequested { deployment: Box::new(deployment) })
 }
 

@@ -202,7 +202,9 @@ fn recorded(result: &StepResult) -> StepResult {
         | StepResult::Written(_)
         | StepResult::Erased(_)
         | StepResult::ErasedDevices(_)
-        | StepResult::Plugin(_) => result.clone(),
+        | StepResult::Plugin(_)
+        | StepResult::Pinned(_)
+        | StepResult::Installed(_) => result.clone(),
     }
 }
 

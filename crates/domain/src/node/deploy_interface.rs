@@ -20,6 +20,8 @@ pub enum DeployInterface {
     Ramdisk,
     /// A playbook of the operator's reaches the machine, on which the agent runs, by SSH.
     Ansible,
+    /// The agent runs a container, which installs itself.
+    Bootc,
     /// Nothing is done: somebody else looks after what runs on the machine.
     Noop,
     /// What the request asks for says which: one of the others, in the deployment.
@@ -33,13 +35,20 @@ impl DeployInterface {
         Self::CustomAgent,
         Self::Ramdisk,
         Self::Ansible,
+        Self::Bootc,
         Self::Noop,
         Self::Autodetect,
     ];
 
     /// Those that need nothing of the hardware but power and a boot device.
-    const BY_AGENT: &'static [Self] =
-        &[Self::Direct, Self::CustomAgent, Self::Ansible, Self::Noop, Self::Autodetect];
+    const BY_AGENT: &'static [Self] = &[
+        Self::Direct,
+        Self::CustomAgent,
+        Self::Ansible,
+        Self::Bootc,
+        Self::Noop,
+        Self::Autodetect,
+    ];
 
     /// Its name.
     #[must_use]
@@ -49,6 +58,7 @@ impl DeployInterface {
             Self::CustomAgent => "custom-agent",
             Self::Ramdisk => "ramdisk",
             Self::Ansible => "ansible",
+            Self::Bootc => "bootc",
             Self::Noop => "noop",
             Self::Autodetect => "autodetect",
         }
@@ -58,7 +68,7 @@ impl DeployInterface {
     #[must_use]
     pub const fn runs_agent(self) -> bool {
         match self {
-            Self::Direct | Self::CustomAgent | Self::Ansible => true,
+            Self::Direct | Self::CustomAgent | Self::Ansible | Self::Bootc => true,
             Self::Ramdisk | Self::Noop | Self::Autodetect => false,
         }
     }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::container::{BootcOptions, InstallReport, PinnedContainer};
 use super::partitions::PartitionLayout;
 use super::spec::JsonMap;
 use super::{DeployInterface, RequestedStep};
@@ -31,6 +32,12 @@ pub struct Deployment {
     pub image: Option<ResolvedImage>,
     /// How the disk was written, once it was.
     pub write: Option<WriteReport>,
+    /// Which container is meant, once that was looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<PinnedContainer>,
+    /// How the container installed itself, once it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<InstallReport>,
 }
 
 /// What is asked for.
@@ -55,6 +62,9 @@ pub struct DeploymentSpec {
     /// URL of the ISO that the machine is to run from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_iso: Option<String>,
+    /// What the container of `bootc` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootc: Option<BootcOptions>,
 }
 
 /// From where the agent reads the image.

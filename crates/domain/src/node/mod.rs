@@ -1,5 +1,6 @@
 //! The node aggregate: a machine, what was asked of it and where it stands.
 
+mod container;
 mod deploy_interface;
 mod deployment;
 mod inventory;
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 use crate::ids::{AllocationId, ConductorId, Incarnation, NodeId, NodeName, PlanId};
 
+pub use container::{
+    AUTHORIZED_KEYS_BYTES_MAX, BootcOptions, INSTALL_LOG_BYTES_MAX, InstallReport, PinnedContainer,
+};
 pub use deploy_interface::DeployInterface;
 pub use deployment::{
     CONFIG_DRIVE_BYTES_MAX, ConfigDrive, Deployment, DeploymentSpec, DiskFormat, HashAlgorithm,

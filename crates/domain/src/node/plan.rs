@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::container::{InstallReport, PinnedContainer};
 use super::deployment::{ImageDownloadSource, ResolvedImage, WriteReport};
 use super::inventory::Inventory;
 use super::power::PowerState;
@@ -157,6 +158,7 @@ impl Plan {
             && ![Step::WriteImage, Step::RunPlaybook].iter().any(is_out);
         let is_needed = |step: &Step| {
             (*step != Step::PrepareImage || prepares)
+                && (*step != Step::PinContainer || !is_out(&Step::ExecuteBootcInstall))
                 && (*step != Step::WriteConfigdrive || spec.config_drive.is_some())
         };
         let mut steps: Vec<_> = own
@@ -298,6 +300,7 @@ fn boot_instance(interface: DeployInterface) -> Vec<Step> {
         DeployInterface::Direct
         | DeployInterface::CustomAgent
         | DeployInterface::Ansible
+        | DeployInterface::Bootc
         | DeployInterface::Noop
         | DeployInterface::Autodetect => vec![Step::PrepareInstanceBoot, Step::BootInstance],
     }
@@ -340,6 +343,10 @@ pub enum StepResult {
     ErasedDevices(Vec<ErasedDevice>),
     /// A plug-in of the agent did its step, and had this to say.
     Plugin(JsonMap),
+    /// This container is meant, whatever its tag will mean.
+    Pinned(PinnedContainer),
+    /// The container has installed itself.
+    Installed(InstallReport),
 }
 
 /// A device whose content is gone, and how that is known.

@@ -1,6 +1,7 @@
 //! What must be so of a request as a whole: its deploy interface has what it needs, and nothing that it would not look at.
 
 use super::DeployInterface;
+use super::container::BootcOptions;
 use super::deployment::{
     CONFIG_DRIVE_BYTES_MAX, DeploymentSpec, ImageChecksum, ImageDownloadSource, ImageSpec,
     refuse_password,
@@ -30,14 +31,16 @@ impl DeploymentSpec {
         Ok(())
     }
 
-    /// The same request with the deploy interface that it means: `autodetect` takes `ramdisk` for an ISO, `direct` for an image,
-    /// and `custom-agent` where the operator's steps are all there is.
+    /// The same request with the deploy interface that it means: `autodetect` takes `ramdisk` for an ISO, `bootc` for what only a
+    /// container is told, `direct` for an image, and `custom-agent` where the operator's steps are all there is.
     #[must_use]
     pub fn detected(&self) -> Self {
         let mut spec = self.clone();
         if self.deploy_interface == DeployInterface::Autodetect {
             spec.deploy_interface = if self.boot_iso.is_some() {
                 DeployInterface::Ramdisk
+            } else if self.bootc.is_some() {
+                DeployInterface::Bootc
             } else if self.image.is_none() && !self.deploy_steps.is_empty() {
                 DeployInterface::CustomAgent
             } else {
@@ -49,6 +52,10 @@ impl DeploymentSpec {
 
     /// Whether the deploy interface has what it needs, and nothing beside it that it would not look at.
     fn check_content(&self) -> Result<(), Invalid> {
+        let takes_bootc = [DeployInterface::Bootc, DeployInterface::Autodetect];
+        if !takes_bootc.contains(&self.deploy_interface) {
+            self.refuse("bootc", self.bootc.as_ref().map(|_| ""))?;
+        }
         match self.deploy_interface {
             DeployInterface::Direct => {
                 self.refuse("boot_iso", self.boot_iso.as_deref())?;
@@ -63,6 +70,18 @@ impl DeploymentSpec {
             DeployInterface::CustomAgent | DeployInterface::Ansible => {
                 self.refuse("boot_iso", self.boot_iso.as_deref())?;
                 self.refuse("partitions", self.partitions.as_ref().map(|_| ""))
+            }
+            DeployInterface::Bootc => {
+                self.refuse("boot_iso", self.boot_iso.as_deref())?;
+                self.refuse("partitions", self.partitions.as_ref().map(|_| ""))?;
+                if self.image_download_source != ImageDownloadSource::default() {
+                    let given = self.image_download_source.as_str();
+                    self.refuse("image_download_source", Some(given))?;
+                }
+                self.bootc.iter().try_for_each(BootcOptions::check)?;
+                let missing =
+                    || Invalid::new("image", "", "is required with deploy_interface `bootc`");
+                self.image.as_ref().ok_or_else(missing)?.check_container()
             }
             DeployInterface::Noop => {
                 self.refuse("boot_iso", self.boot_iso.as_deref())?;

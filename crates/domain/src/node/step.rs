@@ -24,6 +24,10 @@ pub enum Step {
     WriteImage,
     /// Run the operator's playbook against the machine.
     RunPlaybook,
+    /// Look up which container is meant.
+    PinContainer,
+    /// Have the agent run the container, which installs itself on the disk.
+    ExecuteBootcInstall,
     /// Have the agent add the config drive.
     WriteConfigdrive,
     /// Make the machine boot from its disk from now on.
@@ -95,6 +99,10 @@ impl Step {
             Self::PrepareCleaning => ("deploy", "prepare_cleaning", 300, minutes(30), true),
             Self::WriteImage => ("deploy", "write_image", 80, minutes(360), true),
             Self::RunPlaybook => ("deploy", "run_playbook", 80, minutes(360), false),
+            Self::PinContainer => ("deploy", "pin_container", 300, minutes(10), false),
+            Self::ExecuteBootcInstall => {
+                ("deploy", "execute_bootc_install", 80, minutes(360), true)
+            }
             Self::WriteConfigdrive => ("deploy", "write_configdrive", 70, minutes(30), true),
             Self::PrepareInstanceBoot => {
                 ("deploy", "prepare_instance_boot", 60, minutes(10), false)
@@ -162,6 +170,7 @@ impl Step {
             self,
             Self::WriteImage
                 | Self::RunPlaybook
+                | Self::ExecuteBootcInstall
                 | Self::WriteConfigdrive
                 | Self::PrepareInstanceBoot
         )
@@ -243,6 +252,8 @@ impl Step {
             }
             Self::WriteImage => "the agent to write the image",
             Self::RunPlaybook => "the playbook to end",
+            Self::PinContainer => "the image cache to look up the container",
+            Self::ExecuteBootcInstall => "the container to install itself",
             Self::WriteConfigdrive => "the agent to write the config drive",
             Self::PrepareInstanceBoot => "the BMC to set the boot device",
             Self::TearDownAgent | Self::TearDownCleaning => {
@@ -300,6 +311,15 @@ pub(super) const fn own_steps(interface: DeployInterface) -> &'static [Step] {
             Step::TearDownAgent,
             Step::BootInstance,
             Step::PrepareImage,
+            Step::WriteConfigdrive,
+        ],
+        DeployInterface::Bootc => &[
+            Step::Deploy,
+            Step::ExecuteBootcInstall,
+            Step::PrepareInstanceBoot,
+            Step::TearDownAgent,
+            Step::BootInstance,
+            Step::PinContainer,
             Step::WriteConfigdrive,
         ],
         DeployInterface::Ramdisk => &[Step::BootRamdisk],

@@ -3,15 +3,15 @@
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::ids::PlanId;
 use bessemer_domain::node::{
-    ConfigDrive, DeployInterface, DeploymentSpec, FieldChange, Plan, PowerState, ProvisionState,
-    RequestedStep, Step, StepReport,
+    BootcOptions, ConfigDrive, DeployInterface, DeploymentSpec, DiskFormat, FieldChange, ImageSpec,
+    Plan, PowerState, ProvisionState, RequestedStep, Step, StepReport,
 };
 use bessemer_domain::{CommandBody, Rejection};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::world::{
-    World, custom_agent, deployment, node_id, plugin_step, ramdisk, raw_over_http, requested,
+    World, bootc, custom_agent, deployment, node_id, plugin_step, ramdisk, raw_over_http, requested,
 };
 
 fn plan(spec: &DeploymentSpec) -> Plan {
@@ -61,6 +61,16 @@ fn each_interface_has_its_steps() {
     ];
     assert_eq!(steps(&with_drive(custom_agent())), custom);
     assert_eq!(steps(&ramdisk()), ["boot_ramdisk 100"]);
+    let contained = [
+        "pin_container 300",
+        "deploy 100",
+        "execute_bootc_install 80",
+        "write_configdrive 70",
+        "prepare_instance_boot 60",
+        "tear_down_agent 40",
+        "boot_instance 20",
+    ];
+    assert_eq!(steps(&with_drive(bootc())), contained);
     let ansible = DeploymentSpec { deploy_interface: DeployInterface::Ansible, ..deployment() };
     let played = direct.map(|step| step.replace("write_image", "run_playbook"));
     assert_eq!(steps(&ansible), played);
@@ -174,6 +184,37 @@ fn each_interface_wants_what_it_needs() {
         let invalid = spec.check().unwrap_err();
         assert_eq!(invalid.field, field, "{invalid}");
         assert!(!invalid.to_string().contains("secret"), "{invalid}");
+    }
+}
+
+#[test]
+fn a_container_is_in_a_registry_and_nothing_of_a_disk_image_is_told_of_it() {
+    assert_eq!(bootc().check(), Ok(()));
+    assert_eq!(DeploymentSpec { bootc: None, ..bootc() }.check(), Ok(()));
+    let detected = DeploymentSpec { deploy_interface: DeployInterface::Autodetect, ..bootc() };
+    assert_eq!(detected.detected(), bootc());
+    let keys = |keys: &str| {
+        let options = BootcOptions { authorized_keys: keys.to_owned(), tpm2_luks: false };
+        DeploymentSpec { bootc: Some(options), ..bootc() }
+    };
+    let with_format = || {
+        let image =
+            bootc().image.map(|image| ImageSpec { disk_format: Some(DiskFormat::Raw), ..image });
+        DeploymentSpec { image, ..bootc() }
+    };
+    let refused = [
+        (DeploymentSpec { image: None, ..bootc() }, "image"),
+        (DeploymentSpec { image: deployment().image, ..bootc() }, "image.source"),
+        (with_format(), "image.disk_format"),
+        (DeploymentSpec { partitions: Some(Default::default()), ..bootc() }, "partitions"),
+        (DeploymentSpec { boot_iso: Some("http://a/b".to_owned()), ..bootc() }, "boot_iso"),
+        (DeploymentSpec { bootc: bootc().bootc, ..deployment() }, "bootc"),
+        (keys("only-one-word"), "bootc.authorized_keys"),
+        (keys(&"ssh-rsa A\n".repeat(10_000)), "bootc.authorized_keys"),
+    ];
+    for (spec, field) in refused {
+        let invalid = spec.check().unwrap_err();
+        assert_eq!(invalid.field, field, "{invalid}");
     }
 }
 

@@ -7,9 +7,9 @@ use bessemer_domain::conductor::Registration;
 use bessemer_domain::effects::{Effect, effect};
 use bessemer_domain::ids::{ClusterId, CommandId, ConductorId, Incarnation, NodeId, NodeName};
 use bessemer_domain::node::{
-    DeployInterface, DeploymentSpec, DiskFormat, ImageDownloadSource, ImageInput, ImageSpec,
-    Inventory, Node, NodeSpec, PowerState, RequestedStep, ResolvedImage, Step, StepReport,
-    StepResult, WriteReport,
+    BootcOptions, DeployInterface, DeploymentSpec, DiskFormat, ImageDownloadSource, ImageInput,
+    ImageSpec, InstallReport, Inventory, Node, NodeSpec, PinnedContainer, PowerState,
+    RequestedStep, ResolvedImage, Step, StepReport, StepResult, WriteReport,
 };
 use bessemer_domain::{Command, CommandBody, Event, Outcome, SealedEvent, State, Timestamp};
 use uuid::Uuid;
@@ -175,6 +175,7 @@ pub(crate) fn deployment() -> DeploymentSpec {
         partitions: None,
         deploy_steps: Vec::new(),
         boot_iso: None,
+        bootc: None,
     }
 }
 
@@ -215,6 +216,20 @@ pub(crate) fn ramdisk() -> DeploymentSpec {
         image: None,
         deploy_interface: DeployInterface::Ramdisk,
         boot_iso: Some("http://images/live.iso".to_owned()),
+        ..deployment()
+    }
+}
+
+/// A deployment of a container that installs itself.
+pub(crate) fn bootc() -> DeploymentSpec {
+    let image = ImageInput { source: "oci://registry/os:latest", ..ImageInput::default() };
+    DeploymentSpec {
+        image: Some(ImageSpec::try_new(&image).unwrap()),
+        deploy_interface: DeployInterface::Bootc,
+        bootc: Some(BootcOptions {
+            authorized_keys: "ssh-ed25519 AAAA me\n".to_owned(),
+            tpm2_luks: true,
+        }),
         ..deployment()
     }
 }
@@ -268,6 +283,15 @@ pub(crate) fn result_of(step: Step) -> StepResult {
         | Step::Rescue
         | Step::Hold(_)
         | Step::Wait(_) => StepResult::Done,
+        Step::PinContainer => StepResult::Pinned(PinnedContainer {
+            reference: format!("registry/os@sha256:{}", "ab".repeat(32)),
+            insecure: false,
+        }),
+        Step::ExecuteBootcInstall => StepResult::Installed(InstallReport {
+            device: "sda".to_owned(),
+            duration_milliseconds: 1,
+            log: "installed".to_owned(),
+        }),
         Step::Plugin(_) => StepResult::Plugin(Default::default()),
     }
 }

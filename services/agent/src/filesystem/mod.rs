@@ -1,5 +1,6 @@
 //! File systems on parts of a disk: telling which one is there, and making new ones.
 
+mod bound;
 pub(crate) mod ext4;
 pub(crate) mod fat;
 pub(crate) mod swap;
@@ -27,14 +28,14 @@ fn ran(command: &mut Command) -> io::Result<()> {
     ran_with(command, |_| Ok(()))
 }
 
-/// Runs a program with what `feed` writes to it.
+/// Runs a program with what `feed` writes to it. It does not outlive the agent.
 fn ran_with(
     command: &mut Command,
     feed: impl FnOnce(&mut ChildStdin) -> io::Result<()>,
 ) -> io::Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{program}: {error}"));
-    let mut child = command
+    let mut child = bound::bind(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

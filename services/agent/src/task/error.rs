@@ -73,6 +73,17 @@ pub(crate) enum TaskError {
     StepInterrupted { step: String },
     #[error("rescue program {} {how}", program.display())]
     Rescue { program: PathBuf, how: String },
+    #[error(
+        "deploy interface `bootc` needs podman, and this ramdisk has no program {}; use a ramdisk with podman in it",
+        program.display()
+    )]
+    NoPodman { program: PathBuf },
+    #[error("{message}")]
+    ContainerFailed { message: String },
+    #[error(
+        "disk {disk} of {disk_mib} MiB is too small: the container's root file system leaves {needed_mib} MiB free"
+    )]
+    DiskTooSmall { disk: String, disk_mib: u64, needed_mib: u64 },
     /// A defect of the agent.
     #[error("task ended abnormally: {message}")]
     Internal { message: String },
@@ -106,6 +117,9 @@ impl TaskError {
             Self::StepFailed { .. } => "STEP_FAILED",
             Self::StepInterrupted { .. } => "STEP_INTERRUPTED",
             Self::Rescue { .. } => "RESCUE_FAILED",
+            Self::NoPodman { .. } => "NO_PODMAN",
+            Self::ContainerFailed { .. } => "CONTAINER_FAILED",
+            Self::DiskTooSmall { .. } => "DISK_TOO_SMALL",
             Self::Internal { .. } => "INTERNAL",
         }
     }

@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::disk::OpenDisk;
 use crate::machine::Machine;
-use crate::{config_drive, erase, image, overwrite, plugin, rescue};
+use crate::{bootc, config_drive, erase, image, overwrite, plugin, rescue};
 pub(crate) use error::{TaskError, chain};
 pub(crate) use meter::Meter;
 use meter::Reporter;
@@ -124,6 +124,7 @@ fn step_of(task: Option<&Task>) -> String {
         Some(Task::WriteConfigDrive(_)) => "deploy.write_configdrive",
         Some(Task::Sync(_)) => "deploy.tear_down_agent",
         Some(Task::Rescue(_)) => "rescue.rescue",
+        Some(Task::BootcInstall(_)) => "deploy.execute_bootc_install",
         Some(Task::Plugin(task)) => return format!("deploy.{}", task.step),
         None => "unknown",
     };
@@ -174,6 +175,9 @@ async fn perform(
         Some(Task::Rescue(task)) => rescue::admit(&machine, &task, &stop)
             .await
             .map(|()| TaskResult::Rescue(RescueReport {})),
+        Some(Task::BootcInstall(task)) => bootc::install(&machine, &task_id, &task, &meter, &stop)
+            .await
+            .map(TaskResult::BootcInstall),
         Some(Task::Plugin(task)) => plugin::run(&machine, &task_id, &task, resume, &meter, &stop)
             .await
             .map(TaskResult::Plugin),

@@ -175,7 +175,7 @@ fn raw_source(spec: &DeploymentSpec) -> Result<RawSource, Failure> {
     })
 }
 
-fn image_of(spec: &DeploymentSpec) -> Result<&ImageSpec, Failure> {
+pub(super) fn image_of(spec: &DeploymentSpec) -> Result<&ImageSpec, Failure> {
     let missing = || Failure::new("IMAGE_MISSING", "the deployment names no image");
     spec.image.as_ref().ok_or_else(missing)
 }
@@ -229,7 +229,7 @@ fn volume_of(node: &Node, deployment: CommandId, drive: &ConfigDrive) -> Result<
     })
 }
 
-fn deployment_of(context: &Context, job: &Job) -> Result<Deployment, Failure> {
+pub(super) fn deployment_of(context: &Context, job: &Job) -> Result<Deployment, Failure> {
     node_of(context, job)?.deployment.ok_or_else(|| {
         Failure::new("DEPLOYMENT_MISSING", format!("node {} holds no deployment", job.node))
     })

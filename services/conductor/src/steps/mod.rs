@@ -4,6 +4,7 @@
 
 mod agent_task;
 mod boot_agent;
+mod container;
 mod hardware;
 mod image;
 mod playbook;
@@ -180,6 +181,8 @@ async fn perform(context: &Context, job: &Job, resume: bool) -> Result<StepResul
         Step::Wait(step) => universal::wait(context, job, step).await,
         Step::WriteImage => image::write(context, job, resume).await,
         Step::RunPlaybook => playbook::run(context, job).await,
+        Step::PinContainer => container::pin(context, job).await,
+        Step::ExecuteBootcInstall => container::install(context, job, resume).await,
         Step::WriteConfigdrive => image::write_config_drive(context, job, resume).await,
         Step::EraseDevicesMetadata => agent_task::erase_metadata(context, job, resume).await,
         Step::EraseDevices => agent_task::erase(context, job, resume).await,

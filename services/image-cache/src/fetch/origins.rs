@@ -65,7 +65,8 @@ pub(crate) struct Origins {
 }
 
 struct Credentials {
-    host: String,
+    /// None: whichever server asks.
+    host: Option<String>,
     username: String,
     password: String,
 }
@@ -108,11 +109,27 @@ impl Origins {
         })
     }
 
+    /// The same for somebody else, who is known to all servers by this login alone: for requests to one registry and to the
+    /// server that gives out its tokens.
+    pub(crate) fn logged_in(&self, username: String, password: String) -> Self {
+        Self {
+            client: self.client.clone(),
+            s3: None,
+            credentials: vec![Credentials { host: None, username, password }],
+            insecure_registries: self.insecure_registries.clone(),
+            tokens: Mutex::default(),
+        }
+    }
+
+    /// Whether a registry is reached by HTTP.
+    pub(crate) fn is_insecure(&self, Reference { host, .. }: &Reference) -> bool {
+        self.insecure_registries.iter().any(|it| it.eq_ignore_ascii_case(host))
+    }
+
     /// Where a registry has a manifest or a blob.
     pub(crate) fn registry_url(&self, reference: &Reference, kind: &str, version: &str) -> Url {
         let Reference { host, repository, .. } = reference;
-        let is_insecure = self.insecure_registries.iter().any(|it| it.eq_ignore_ascii_case(host));
-        let scheme = if is_insecure { "http" } else { "https" };
+        let scheme = if self.is_insecure(reference) { "http" } else { "https" };
         format!("{scheme}://{host}/v2/{repository}/{kind}/{version}")
             .parse()
             .expect("a checked reference makes a URL")
@@ -196,17 +213,18 @@ impl Credentials {
         let password = std::fs::read_to_string(path)
             .map_err(|error| named("password_file", path.display(), &error))?;
         Ok(Self {
-            host: config.host.to_ascii_lowercase(),
+            host: Some(config.host.to_ascii_lowercase()),
             username: config.username.clone(),
             password: password.trim_end().to_owned(),
         })
     }
 
     fn are_for(&self, url: &Url) -> bool {
+        let Some(own) = &self.host else { return true };
         let host = url.host_str().unwrap_or_default();
         match url.port() {
-            None => self.host == host,
-            Some(port) => self.host == format!("{host}:{port}"),
+            None => own == host,
+            Some(port) => *own == format!("{host}:{port}"),
         }
     }
 }
@@ -227,7 +245,7 @@ mod tests {
     #[test]
     fn credentials_are_for_one_server() {
         let credentials = |host: &str| Credentials {
-            host: host.to_owned(),
+            host: Some(host.to_owned()),
             username: String::new(),
             password: String::new(),
         };

@@ -102,6 +102,17 @@ async fn fetch(
     reference: &Reference,
     version: &Version,
 ) -> Result<Document, PrepareError> {
+    let content = fetch_document(origins, reference, version).await?;
+    serde_json::from_slice(&content)
+        .map_err(|error| refused(reference, format!("its manifest cannot be read: {error}")))
+}
+
+/// The bytes of a manifest or an index: those that were asked for, if a digest was.
+pub(super) async fn fetch_document(
+    origins: &Arc<Origins>,
+    reference: &Reference,
+    version: &Version,
+) -> Result<Vec<u8>, PrepareError> {
     let url = origins.registry_url(reference, "manifests", &version.to_string());
     let content = fetch_small(origins, &url, MANIFEST_BYTES_MAX, Some(ACCEPT)).await?;
     if let Version::Digest(expected) = version {
@@ -112,11 +123,10 @@ async fn fetch(
             return Err(refused(reference, format!("manifest {expected} arrived as {found}")));
         }
     }
-    serde_json::from_slice(&content)
-        .map_err(|error| refused(reference, format!("its manifest cannot be read: {error}")))
+    Ok(content)
 }
 
-fn refused(reference: &Reference, message: String) -> PrepareError {
+pub(super) fn refused(reference: &Reference, message: String) -> PrepareError {
     let Reference { host, repository, version } = reference;
     let source_url = format!("oci://{host}/{repository} {version}");
     PrepareError::SourceRefused { source_url, message }

@@ -70,7 +70,7 @@ fn with_config_drive(deployment: DeploymentSpec, host_name: &str) -> DeploymentS
 }
 
 /// The last partition is a config drive that others can read.
-fn assert_config_drive(cluster: &Cluster, node: &Node, host_name: &str) {
+pub(crate) fn assert_config_drive(cluster: &Cluster, node: &Node, host_name: &str) {
     let disk = cluster.disk(node);
     let last = partitions(&disk).pop().unwrap();
     let number = |field: &str| -> u64 {

@@ -4,6 +4,7 @@
 
 mod access;
 mod ansible;
+mod bootc;
 mod corruption;
 mod deploy;
 mod disaster;

@@ -118,7 +118,9 @@ impl Conductor {
                 Ok(StepResult::ErasedDevices(Vec::new()))
             }
             // What a playbook does is nothing to the disk here.
-            Step::RunPlaybook => Ok(StepResult::Done),
+            Step::RunPlaybook | Step::PinContainer | Step::ExecuteBootcInstall => {
+                Ok(StepResult::Done)
+            }
             Step::PrepareInstanceBoot => {
                 self.order(job, Order::Boot(BootDevice::Disk)).await;
                 Ok(StepResult::Done)

@@ -43,6 +43,7 @@ pub(super) fn described(node: &Node, brought: Brought) -> Result<v1::DeploymentS
         partitions: is_partition.then(|| partitions(&info)).transpose()?,
         deploy_steps: brought.deploy_steps,
         boot_iso: info.text("boot_iso")?,
+        bootc: bootc(&info, interface)?,
         kernel: booted("kernel")?,
         ramdisk: booted("ramdisk")?,
     })
@@ -118,7 +119,8 @@ pub(super) fn requested(field: &str, step: &Value) -> Result<v1::RequestedStep, 
 fn image(info: &Info<'_>, interface: DeployInterface) -> Result<Option<v1::ImageSpec>, Fault> {
     let source = info.text("image_source")?;
     // What a ramdisk boots is not an image that is written; Ironic's clients often leave both there.
-    if source.is_empty() && interface != DeployInterface::Direct {
+    if source.is_empty() && ![DeployInterface::Direct, DeployInterface::Bootc].contains(&interface)
+    {
         return Ok(None);
     }
     let mut image_type = info.text("image_type")?;
@@ -134,6 +136,16 @@ fn image(info: &Info<'_>, interface: DeployInterface) -> Result<Option<v1::Image
         disk_format: info.text("image_disk_format")?,
         image_type,
     }))
+}
+
+/// What only `bootc` looks at; another interface is not told, as Ironic does not tell it.
+fn bootc(info: &Info<'_>, interface: DeployInterface) -> Result<Option<v1::BootcOptions>, Fault> {
+    let options = v1::BootcOptions {
+        authorized_keys: info.text("bootc_authorized_keys")?,
+        tpm2_luks: info.flag("bootc_tpm2_luks")?,
+    };
+    let takes = [DeployInterface::Bootc, DeployInterface::Autodetect].contains(&interface);
+    Ok(Some(options).filter(|options| takes && *options != v1::BootcOptions::default()))
 }
 
 fn partitions(info: &Info<'_>) -> Result<v1::PartitionLayout, Fault> {
