@@ -303,13 +303,13 @@ fn what_the_hardware_cannot_is_refused_with_what_it_can() {
         assert_eq!(DeployInterface::Ramdisk.check_supported_by(driver), Ok(()));
     }
     let invalid = DeployInterface::Ramdisk.check_supported_by("ipmi").unwrap_err();
-    let expected = "deploy_interface `ramdisk` cannot be had with hardware type `ipmi`, only: direct, custom-agent, ansible, noop, \
+    let expected = "deploy_interface `ramdisk` cannot be had with hardware type `ipmi`, only: direct, custom-agent, ansible, bootc, noop, \
                     autodetect";
     assert_eq!(invalid.to_string(), expected);
     let unknown = "iscsi".parse::<DeployInterface>().unwrap_err().to_string();
     assert_eq!(
         unknown,
-        "deploy_interface `iscsi` is none of: direct, custom-agent, ramdisk, ansible, noop, autodetect"
+        "deploy_interface `iscsi` is none of: direct, custom-agent, ramdisk, ansible, bootc, noop, autodetect"
     );
 }
 

@@ -48,7 +48,7 @@ async fn an_image_that_cannot_be_verified_is_refused_before_anything_is_appended
         (v1::ImageSpec { source: "images/a.qcow2".into(), ..image() }, "source", "images/a.qcow2"),
     ];
     for (image, field, value) in cases {
-        let refused = refusal(api.client.deploy_node(deploy(image))).await;
+        let refused = Box::pin(refusal(api.client.deploy_node(deploy(image)))).await;
         assert_eq!(refused.reason, "INVALID_FIELD", "{refused}");
         assert_eq!(refused.metadata["field"], format!("deployment.image.{field}"));
         assert_eq!(refused.metadata["value"], value);
@@ -57,7 +57,7 @@ async fn an_image_that_cannot_be_verified_is_refused_before_anything_is_appended
     let refused = refusal(
         api.client.deploy_node(v1::DeployNodeRequest { deployment: None, ..deploy(image()) }),
     );
-    assert_eq!(refused.await.metadata["field"], "deployment");
+    assert_eq!(Box::pin(refused).await.metadata["field"], "deployment");
     assert_eq!(api.revision().await, revision);
     assert_eq!(state_of(&api.get("n").await), "available");
 
