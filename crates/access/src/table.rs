@@ -74,6 +74,7 @@ pub const RPCS: &[(&str, Need)] = &[
     ("bessemer.v1.ConductorService/Heartbeat", CONDUCT),
     ("bessemer.v1.ConductorService/Propose", CONDUCT),
     ("bessemer.v1.ConductorService/Replicate", CONDUCT),
+    ("bessemer.v1.ContainerService/PinContainer", CONDUCT),
     ("bessemer.v1.EventService/ListEvents", LOOK_OR_CONDUCT),
     ("bessemer.v1.EventService/Watch", LOOK),
     ("bessemer.v1.ImageReplicaService/FindPreparedImage", COPY),

@@ -8,4 +8,4 @@ mod keys;
 mod seal;
 
 pub use self::keys::{InvalidKeyRing, KeyRing, draw_key};
-pub use self::seal::{NotOpened, opened, opened_step};
+pub use self::seal::{NotOpened, opened, opened_instance_info, opened_step};

@@ -225,6 +225,18 @@ pub fn opened(
     opened_map(keys, node, "driver_info", driver_info)
 }
 
+/// `instance_info` with its secrets opened, as [`opened`] has it of `driver_info`.
+///
+/// # Errors
+/// [`NotOpened`] when a secret cannot be opened.
+pub fn opened_instance_info(
+    keys: Option<&KeyRing>,
+    node: NodeId,
+    instance_info: &JsonMap,
+) -> Result<JsonMap, NotOpened> {
+    opened_map(keys, node, "instance_info", instance_info)
+}
+
 fn opened_map(
     keys: Option<&KeyRing>,
     node: NodeId,

@@ -4,6 +4,7 @@ use bessemer_domain::node::{Deployment, Node, StepResult};
 use bessemer_proto::v1::start_task::Task;
 use bessemer_proto::v1::task_succeeded::Result as TaskResult;
 use bessemer_proto::v1::{BootcInstallTask, PinContainerRequest};
+use bessemer_secrets::{NotOpened, opened, opened_instance_info};
 use bessemer_wire::container::{
     options_to_proto, pinned_from_proto, pinned_to_proto, report_from_proto,
 };
@@ -20,7 +21,7 @@ pub(super) async fn pin(context: &Context, job: &Job) -> Result<StepResult, Fail
     let deployment = deployment_of(context, job)?;
     let request = PinContainerRequest {
         source: image_of(&deployment.spec)?.source.clone(),
-        pull_secret: pull_secret(&node_of(context, job)?),
+        pull_secret: pull_secret(context, &node_of(context, job)?)?,
     };
     let container = job.persist(async || context.images.pin_container(&request).await).await?;
     Ok(StepResult::Pinned(pinned_from_proto(container)))
@@ -39,7 +40,7 @@ pub(super) async fn install(
     })?;
     let task = BootcInstallTask {
         container: Some(pinned_to_proto(&container)),
-        pull_secret: pull_secret(&node_of(context, job)?),
+        pull_secret: pull_secret(context, &node_of(context, job)?)?,
         options: spec.bootc.as_ref().map(options_to_proto),
         root_device: spec.root_device.into_iter().collect(),
     };
@@ -52,8 +53,14 @@ pub(super) async fn install(
 }
 
 /// That of the instance, else that of the machine; empty when there is none.
-fn pull_secret(node: &Node) -> String {
-    let of = [&node.spec.instance_info, &node.spec.driver_info];
-    let found = of.into_iter().find_map(|object| object.get(PULL_SECRET)?.as_str());
-    found.unwrap_or_default().to_owned()
+fn pull_secret(context: &Context, node: &Node) -> Result<String, Failure> {
+    let not_opened = |error: NotOpened| Failure::new("SECRET_NOT_OPENED", error.to_string());
+    let keys = context.keys.as_ref();
+    let of_instance =
+        opened_instance_info(keys, node.id, &node.spec.instance_info).map_err(not_opened)?;
+    let of_machine = opened(keys, node.id, &node.spec.driver_info).map_err(not_opened)?;
+    let found = [of_instance, of_machine]
+        .iter()
+        .find_map(|it| it.get(PULL_SECRET)?.as_str().map(str::to_owned));
+    Ok(found.unwrap_or_default())
 }
