@@ -265,6 +265,7 @@ mod tests {
                 "bessemer.v1.ConductorService/Heartbeat",
                 "bessemer.v1.ConductorService/Propose",
                 "bessemer.v1.ConductorService/Replicate",
+                "bessemer.v1.ContainerService/PinContainer",
                 "bessemer.v1.EventService/ListEvents",
                 "bessemer.v1.ImageService/PrepareImage",
             ])
