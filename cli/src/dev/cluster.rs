@@ -237,7 +237,12 @@ fn conductor(
         }),
         redfish: RedfishConfig::default(),
         ipmi: IpmiConfig::default(),
-        http: Some(HttpConfig { listen: EPHEMERAL, advertised_url: None, insecure: true }),
+        http: Some(HttpConfig {
+            listen: EPHEMERAL,
+            advertised_url: None,
+            insecure: true,
+            ramdisk_dir: None,
+        }),
         tls: tls::Config::default(),
         secret_keys_file: None,
         ansible: None,

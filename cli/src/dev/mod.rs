@@ -81,7 +81,7 @@ impl Dev {
             cluster.ready(&client).await?;
             machines::enrol(&client, "machine", self.machines, machines::DISK_BYTES_DEFAULT).await
         };
-        match stop.run_until_cancelled(ready).await {
+        match Box::pin(stop.run_until_cancelled(ready)).await {
             Some(Ok(_)) => print(&welcome(&cluster, &data_dir))?,
             Some(Err(failure)) => {
                 stop.cancel();

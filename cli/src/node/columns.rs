@@ -115,7 +115,8 @@ fn details(node: &Node, now: SystemTime) -> Vec<(&'static str, String)> {
         ("Driver", spec.driver.clone()),
         ("Driver info", object(shown.pointer("/spec/driver_info"))),
         ("Properties", object(shown.pointer("/spec/properties"))),
-        ("Deploy interface", deploy_interface(&spec.deploy_interface, status)),
+        ("Deploy interface", chosen(&spec.deploy_interface, &status.deploy_interface)),
+        ("Boot interface", chosen(&spec.boot_interface, &status.boot_interface)),
         ("Resource class", spec.resource_class.clone()),
         ("Conductor group", spec.conductor_group.clone()),
         ("Owner", spec.owner.clone()),
@@ -148,12 +149,9 @@ fn marked(is_set: bool, reason: &str) -> String {
     }
 }
 
-fn deploy_interface(chosen: &str, status: &NodeStatus) -> String {
-    if chosen.is_empty() {
-        format!("{} (of the hardware type)", status.deploy_interface)
-    } else {
-        chosen.to_owned()
-    }
+/// An interface that was chosen, or the one there is without a choice.
+fn chosen(chosen: &str, default: &str) -> String {
+    if chosen.is_empty() { format!("{default} (by default)") } else { chosen.to_owned() }
 }
 
 fn state_with_age(node: &Node, now: SystemTime) -> String {
@@ -196,6 +194,7 @@ fn deployment(status: &NodeStatus) -> Vec<(&'static str, String)> {
         ("Deployment", format!("{} ({})", deployment.id, spec.deploy_interface)),
         ("Image", spec.image.unwrap_or_default().source),
         ("Boot ISO", spec.boot_iso),
+        ("Kernel", spec.kernel),
     ];
     if let Some(container) = &deployment.container {
         fields.push(("Container", container.reference.clone()));

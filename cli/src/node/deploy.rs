@@ -62,6 +62,21 @@ struct DeploymentArguments {
     /// Encrypt the root file system with a key that the machine's TPM holds; with `bootc`
     #[arg(long, help_heading = "Container")]
     bootc_tpm2_luks: bool,
+    /// URL of the kernel that the machine is to run over the network, with `ramdisk` and the boot interface `ipxe`
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "URL")]
+    kernel: String,
+    /// URL of that kernel's ramdisk
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "URL")]
+    ramdisk: String,
+    /// Words for that kernel's command line
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "WORDS",
+        allow_hyphen_values = true
+    )]
+    kernel_arguments: String,
     /// Steps among those of the interface: a list of {step, args, priority, limit_seconds} as JSON or YAML, or a file with
     /// it. Priority 0 leaves a step of the interface out
     #[arg(long, value_name = "FILE|JSON")]
@@ -162,8 +177,10 @@ impl DeploymentArguments {
             deploy_steps: self.deploy_steps.clone().unwrap_or_default().0,
             boot_iso: self.boot_iso.clone(),
             bootc: self.bootc()?,
+            kernel: self.kernel.clone(),
+            ramdisk: self.ramdisk.clone(),
+            kernel_arguments: self.kernel_arguments.clone(),
             traits: self.traits.clone(),
-            ..DeploymentSpec::default()
         })
     }
 
@@ -190,6 +207,9 @@ impl DeploymentArguments {
             && self.boot_iso.is_empty()
             && self.bootc_authorized_keys.is_none()
             && !self.bootc_tpm2_luks
+            && self.kernel.is_empty()
+            && self.ramdisk.is_empty()
+            && self.kernel_arguments.is_empty()
             && self.traits.is_empty()
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct SpecArguments {
     /// Deploy interface of its deployments, unless they say otherwise
     #[arg(long)]
     deploy_interface: Option<String>,
+    /// `redfish-virtual-media`, `ipxe` or `http`: how it gets at the deploy ramdisk
+    #[arg(long)]
+    boot_interface: Option<String>,
     /// Whether it is cleaned on its way to `available`
     #[arg(long, value_name = "true|false")]
     automated_clean: Option<bool>,
@@ -74,6 +77,7 @@ impl SpecArguments {
             resource_class: text(&self.resource_class),
             conductor_group: text(&self.conductor_group),
             deploy_interface: text(&self.deploy_interface),
+            boot_interface: text(&self.boot_interface),
             automated_clean: self.automated_clean,
             description: text(&self.description),
             owner: text(&self.owner),
@@ -97,6 +101,7 @@ impl SpecArguments {
             ("resource_class", self.resource_class.is_some()),
             ("conductor_group", self.conductor_group.is_some()),
             ("deploy_interface", self.deploy_interface.is_some()),
+            ("boot_interface", self.boot_interface.is_some()),
             ("automated_clean", self.automated_clean.is_some()),
             ("description", self.description.is_some()),
             ("owner", self.owner.is_some()),

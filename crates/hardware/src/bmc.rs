@@ -9,10 +9,26 @@ use crate::HardwareError;
 /// What a machine boots next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootDevice {
-    /// The network or virtual media: the deploy ramdisk with the agent.
+    /// The deploy ramdisk on a virtual CD, once: a machine that loses its conductor would boot it for ever.
     Ramdisk,
+    /// What the network has for it.
+    Network {
+        /// How it is asked.
+        protocol: NetworkProtocol,
+        /// From now on, and not only once.
+        lasting: bool,
+    },
     /// Its own disk.
     Disk,
+}
+
+/// How firmware boots from the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkProtocol {
+    /// DHCP and TFTP.
+    Pxe,
+    /// DHCP and HTTP (UEFI 2.10, 24.7).
+    UefiHttp,
 }
 
 /// Returns when the caller may give an order, and never once it may not any more. Awaited anew right before each
@@ -37,6 +53,7 @@ pub trait Bmc: Debug + Send + Sync {
 
     /// Sets what the machine boots the next time it is switched on; for [`BootDevice::Disk`], from then on wherever the
     /// hardware can keep it. To be called while it is off: what a running machine does with it is up to its vendor.
+    /// [`HardwareError::NotSupported`] for a device that machines of the hardware type cannot boot.
     fn set_boot_device<'a>(
         &'a self,
         device: BootDevice,

@@ -12,5 +12,5 @@ pub mod ipmi;
 mod poll;
 pub mod redfish;
 
-pub use bmc::{Bmc, BootDevice, Entitled, unclaimed};
+pub use bmc::{Bmc, BootDevice, Entitled, NetworkProtocol, unclaimed};
 pub use error::HardwareError;

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bessemer_domain::Invalid;
 use bessemer_domain::node::{
     ConfigDrive, DeployInterface, Deployment, DeploymentSpec, DiskFormat, EphemeralFormat,
-    ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ImageType, JsonMap, PartitionInput,
-    PartitionLayout, ResolvedImage, WriteReport,
+    ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ImageType, JsonMap,
+    KernelAndRamdisk, PartitionInput, PartitionLayout, ResolvedImage, WriteReport,
 };
 use bessemer_proto::v1;
 use prost_types::Struct;
@@ -39,6 +39,7 @@ pub fn to_proto(deployment: &Deployment) -> v1::Deployment {
 pub fn spec_to_proto(spec: &DeploymentSpec) -> v1::DeploymentSpec {
     let image_type =
         if spec.partitions.is_some() { ImageType::Partition } else { ImageType::WholeDisk };
+    let boot = spec.network_boot.as_ref();
     v1::DeploymentSpec {
         image: spec.image.as_ref().map(|image| v1::ImageSpec {
             image_type: image_type.as_str().to_owned(),
@@ -51,8 +52,9 @@ pub fn spec_to_proto(spec: &DeploymentSpec) -> v1::DeploymentSpec {
         partitions: spec.partitions.as_ref().map(partitions_to_proto),
         deploy_steps: spec.deploy_steps.iter().map(step::masked_to_proto).collect(),
         boot_iso: spec.boot_iso.clone().unwrap_or_default(),
-        kernel: String::new(),
-        ramdisk: String::new(),
+        kernel: boot.map_or_else(String::new, |boot| boot.kernel.clone()),
+        ramdisk: boot.map_or_else(String::new, |boot| boot.ramdisk.clone()),
+        kernel_arguments: boot.map_or_else(String::new, |boot| boot.arguments.to_string()),
         traits: Vec::new(),
         bootc: spec.bootc.as_ref().map(container::options_to_proto),
     }
@@ -109,7 +111,6 @@ fn checked_spec(
     for (hint, value) in &spec.root_device {
         bounded(&format!("root_device.{hint}"), value, SHORT_CHARACTERS_MAX)?;
     }
-    refuse_network_boot(spec)?;
     let checked = DeploymentSpec {
         image: spec
             .image
@@ -132,23 +133,29 @@ fn checked_spec(
         boot_iso: Some(bounded("boot_iso", &spec.boot_iso, URL_CHARACTERS_MAX)?)
             .filter(|iso| !iso.is_empty()),
         bootc: spec.bootc.as_ref().map(container::options_from_proto),
+        network_boot: network_boot(spec)?,
     };
     checked.check()?;
     Ok(checked)
 }
 
-/// Ironic boots a kernel and a ramdisk from the network, unless there is an ISO too.
-fn refuse_network_boot(spec: &v1::DeploymentSpec) -> Result<(), Invalid> {
-    let given = [("kernel", &spec.kernel), ("ramdisk", &spec.ramdisk)];
-    let Some((field, value)) = given.into_iter().find(|(_, value)| !value.is_empty()) else {
-        return Ok(());
+/// A kernel and its ramdisk: both or neither, and arguments only for them.
+fn network_boot(spec: &v1::DeploymentSpec) -> Result<Option<KernelAndRamdisk>, Invalid> {
+    let boot = KernelAndRamdisk {
+        kernel: bounded("kernel", &spec.kernel, URL_CHARACTERS_MAX)?,
+        ramdisk: bounded("ramdisk", &spec.ramdisk, URL_CHARACTERS_MAX)?,
+        arguments: spec.kernel_arguments.parse()?,
     };
-    let reason = if spec.boot_iso.is_empty() {
-        "needs network boot, which is not supported yet; make an ISO of kernel and ramdisk, and give its URL as boot_iso"
-    } else {
-        "is given together with boot_iso: the machine can boot one of them"
+    let lacking = |field, for_what: &str| {
+        Err(Invalid::new(field, "", format!("is required with {for_what}, which is given")))
     };
-    Err(Invalid::new(field, value, reason))
+    match (boot.kernel.is_empty(), boot.ramdisk.is_empty()) {
+        (false, false) => Ok(Some(boot)),
+        (true, false) => lacking("kernel", "ramdisk"),
+        (false, true) => lacking("ramdisk", "kernel"),
+        (true, true) if boot.arguments.as_str().is_empty() => Ok(None),
+        (true, true) => lacking("kernel", "kernel_arguments"),
+    }
 }
 
 /// The layout for an image of type `partition`; none for a whole disk, which brings its own.

@@ -35,6 +35,9 @@ fn spec_to_proto(spec: &NodeSpec) -> v1::NodeSpec {
         deploy_interface: spec
             .deploy_interface
             .map_or_else(String::new, |chosen| chosen.as_str().to_owned()),
+        boot_interface: spec
+            .boot_interface
+            .map_or_else(String::new, |chosen| chosen.as_str().to_owned()),
         automated_clean: spec.automated_clean,
         description: spec.description.clone(),
         owner: spec.owner.clone(),
@@ -81,6 +84,7 @@ fn status_to_proto(state: &State, node: &Node) -> v1::NodeStatus {
         progress: None,
         conductor: state.owner(node).map(ToString::to_string).unwrap_or_default(),
         deploy_interface: node.spec.deploy_interface().as_str().to_owned(),
+        boot_interface: node.spec.boot_interface().as_str().to_owned(),
         allocation_id: node.allocation.map(|it| it.to_string()).unwrap_or_default(),
         fault: node.fault.map_or_else(String::new, |fault| fault.as_str().to_owned()),
     }

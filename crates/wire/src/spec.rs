@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use bessemer_domain::Invalid;
 use bessemer_domain::ids::{NodeId, NodeName};
-use bessemer_domain::node::{DeployInterface, FieldChange, JsonMap, NodeSpec, Trait};
+use bessemer_domain::node::{
+    BootInterface, DeployInterface, FieldChange, JsonMap, NodeSpec, Trait,
+};
 use bessemer_proto::v1;
 use prost_types::Struct;
 use serde_json::Value;
@@ -24,6 +26,7 @@ const SPEC_FIELDS: &[&str] = &[
     "resource_class",
     "conductor_group",
     "deploy_interface",
+    "boot_interface",
     "automated_clean",
     "description",
     "owner",
@@ -62,6 +65,7 @@ pub fn from_proto(spec: Option<&v1::NodeSpec>) -> Result<NodeSpec, Invalid> {
         resource_class: short("spec.resource_class", &spec.resource_class)?,
         conductor_group: short("spec.conductor_group", &spec.conductor_group)?,
         deploy_interface: deploy_interface(spec)?,
+        boot_interface: boot_interface(spec)?,
         automated_clean: spec.automated_clean,
         description: description(spec)?,
         owner: short("spec.owner", &spec.owner)?,
@@ -160,6 +164,7 @@ fn field_changes(
             FieldChange::ConductorGroup(short("spec.conductor_group", &spec.conductor_group)?)
         }
         "deploy_interface" => FieldChange::DeployInterface(deploy_interface(spec)?),
+        "boot_interface" => FieldChange::BootInterface(boot_interface(spec)?),
         "automated_clean" => FieldChange::AutomatedClean(spec.automated_clean),
         "description" => FieldChange::Description(description(spec)?),
         "owner" => FieldChange::Owner(short("spec.owner", &spec.owner)?),
@@ -264,6 +269,13 @@ fn driver(spec: &v1::NodeSpec) -> Result<String, Invalid> {
 
 fn deploy_interface(spec: &v1::NodeSpec) -> Result<Option<DeployInterface>, Invalid> {
     match spec.deploy_interface.as_str() {
+        "" => Ok(None),
+        name => name.parse().map(Some).map_err(|invalid: Invalid| invalid.under("spec")),
+    }
+}
+
+fn boot_interface(spec: &v1::NodeSpec) -> Result<Option<BootInterface>, Invalid> {
+    match spec.boot_interface.as_str() {
         "" => Ok(None),
         name => name.parse().map(Some).map_err(|invalid: Invalid| invalid.under("spec")),
     }

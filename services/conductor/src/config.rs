@@ -36,7 +36,7 @@ pub struct Config {
     /// Hardware type `ipmi`, which every conductor has.
     #[serde(default)]
     pub ipmi: IpmiConfig,
-    /// What BMCs fetch from here; unset, deployments by `ramdisk` cannot have config drives.
+    /// What BMCs and firmware fetch from here; unset, deployments by `ramdisk` can have neither config drives nor kernels.
     pub http: Option<HttpConfig>,
     /// Deploy interface `ansible`; unset, deployments by it fail here.
     pub ansible: Option<AnsibleConfig>,
@@ -143,7 +143,7 @@ pub struct SignedUrlsConfig {
     pub key_file: PathBuf,
 }
 
-/// Files for BMCs.
+/// Files for BMCs and firmware.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpConfig {
@@ -155,6 +155,10 @@ pub struct HttpConfig {
     /// few BMCs believe an authority of one's own. URLs of config drives cannot be guessed, but they can be overheard.
     #[serde(default)]
     pub insecure: bool,
+    /// The directory that `deploy/ramdisk/build` has made: kernel and ramdisk for machines that boot over the network, and the
+    /// ISO.
+    #[serde(default)]
+    pub ramdisk_dir: Option<PathBuf>,
 }
 
 /// Playbooks that deploy machines.

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, HttpConfig};
+use crate::network_boot::{self, DeployRamdisk};
 use crate::replica::Replica;
 use crate::sessions::Sessions;
 use crate::{Context, StartError, config_drives, metrics, steps};
@@ -26,8 +27,8 @@ pub(crate) struct Faces {
     /// Where agents open their sessions.
     pub(crate) address: SocketAddr,
     agents: TcpListener,
-    /// What BMCs fetch, and its URL as they reach it.
-    files: Option<(Listener, String)>,
+    /// What BMCs and firmware fetch.
+    files: Option<Files>,
     monitoring: Option<(TcpListener, SocketAddr)>,
 }
 
@@ -53,7 +54,7 @@ impl Faces {
 
     /// Where BMCs fetch what is served to them, if anything is.
     pub(crate) fn http_url(&self) -> Option<String> {
-        self.files.as_ref().map(|(_, url)| url.clone())
+        self.files.as_ref().map(|files| files.url.clone())
     }
 
     /// Where agents are told to go: as configured, else where it listens.
@@ -76,14 +77,22 @@ impl Faces {
         let monitor = metrics::monitor(context, guard.refused());
         let agents = self.transport.grpc(self.agents);
         let mut servers = vec![serve_agents(agents, guard, context.sessions.clone()).boxed()];
-        if let Some((listener, _)) = self.files {
-            servers.push(serve_files(listener, context.replica.clone()).boxed());
+        if let Some(files) = self.files {
+            servers.push(serve_files(files, context.replica.clone()).boxed());
         }
         if let Some((listener, _)) = self.monitoring {
             servers.push(serve_monitor(self.transport.http(listener), monitor).boxed());
         }
         servers
     }
+}
+
+/// What BMCs and firmware fetch.
+struct Files {
+    listener: Listener,
+    /// As they reach it.
+    url: String,
+    ramdisk: Option<DeployRamdisk>,
 }
 
 /// What the conductor speaks. What BMCs fetch is another matter, which its own field decides.
@@ -96,12 +105,14 @@ fn transport(config: &Config) -> Result<Transport, StartError> {
     ])?)
 }
 
-/// Where BMCs fetch what they show to machines, and its URL as they reach it.
+/// Where BMCs fetch what they show to machines, and firmware what it boots.
 async fn listen_for_bmcs(
     http: Option<&HttpConfig>,
     transport: &Transport,
-) -> Result<Option<(Listener, String)>, StartError> {
+) -> Result<Option<Files>, StartError> {
     let Some(http) = http else { return Ok(None) };
+    let ramdisk = http.ramdisk_dir.as_deref().map(DeployRamdisk::open).transpose();
+    let ramdisk = ramdisk.map_err(StartError::Ramdisk)?;
     let fault = |source| StartError::Listen { address: http.listen, source };
     let listener = TcpListener::bind(http.listen).await.map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
@@ -110,12 +121,17 @@ async fn listen_for_bmcs(
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("{}://{bound}", transport.scheme()),
     };
-    Ok(Some((transport.http(listener), url)))
+    Ok(Some(Files { listener: transport.http(listener), url, ramdisk }))
 }
 
-async fn serve_files(listener: Listener, replica: Replica) {
-    if let Err(error) = axum::serve(listener, config_drives::router(replica)).await {
-        tracing::error!(error = steps::chain(&error), "config drives can no longer be served");
+async fn serve_files(files: Files, replica: Replica) {
+    let router =
+        config_drives::router(replica.clone()).merge(network_boot::router(replica, files.ramdisk));
+    if let Err(error) = axum::serve(files.listener, router).await {
+        tracing::error!(
+            error = steps::chain(&error),
+            "config drives and boot scripts can no longer be served"
+        );
     }
 }
 

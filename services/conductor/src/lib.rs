@@ -12,6 +12,7 @@ mod faces;
 mod hardware;
 mod images;
 mod metrics;
+mod network_boot;
 mod progress;
 mod publish;
 mod replica;
@@ -155,6 +156,9 @@ pub enum StartError {
     /// The certificates cannot be used, or there are none where there must be.
     #[error("configuration: {0}")]
     Tls(#[from] InvalidTls),
+    /// The deploy ramdisk for network boot cannot be used.
+    #[error("configuration: {0}")]
+    Ramdisk(String),
     /// The address to listen on.
     #[error("cannot listen on {address}")]
     Listen {

@@ -294,5 +294,6 @@ fn deployment(image: Option<Image>) -> DeploymentSpec {
         deploy_steps: Vec::new(),
         boot_iso: None,
         bootc: None,
+        network_boot: None,
     }
 }

@@ -152,7 +152,7 @@ fn check_name(state: &State, id: NodeId, name: Option<&NodeName>) -> Result<(), 
 }
 
 /// The hardware type must be one that some conductor of the group has, or nothing could ever drive the node, and must
-/// have the deploy interface.
+/// have the boot interface.
 fn check_spec(state: &State, spec: &NodeSpec) -> Result<(), Rejection> {
     let known: BTreeSet<_> = state
         .conductors()
@@ -160,8 +160,10 @@ fn check_spec(state: &State, spec: &NodeSpec) -> Result<(), Rejection> {
         .flat_map(|conductor| conductor.registration.hardware_types.iter())
         .collect();
     if known.contains(&spec.driver) {
-        let chosen = spec.deploy_interface();
-        return Ok(chosen.check_supported_by(&spec.driver).map_err(|it| it.under("spec"))?);
+        return Ok(spec
+            .boot_interface()
+            .check_supported_by(&spec.driver)
+            .map_err(|it| it.under("spec"))?);
     }
     Err(Rejection::NoConductor {
         group: spec.conductor_group.clone(),

@@ -231,7 +231,7 @@ fn requested(
 ) -> Result<Event, Rejection> {
     let spec = spec.detected();
     spec.check()
-        .and_then(|()| spec.deploy_interface.check_supported_by(&node.spec.driver))
+        .and_then(|()| spec.check_bootable_by(node.spec.boot_interface()))
         .map_err(|invalid| invalid.under("deployment"))?;
     let deployment = Deployment {
         id: command.id,

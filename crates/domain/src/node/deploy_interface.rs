@@ -16,7 +16,7 @@ pub enum DeployInterface {
     Direct,
     /// The agent does the operator's steps, and nothing else writes the disk.
     CustomAgent,
-    /// The machine boots an ISO and runs from it; nothing is written.
+    /// The machine boots an ISO, or a kernel over the network, and runs from that; nothing is written.
     Ramdisk,
     /// A playbook of the operator's reaches the machine, on which the agent runs, by SSH.
     Ansible,
@@ -30,20 +30,10 @@ pub enum DeployInterface {
 
 impl DeployInterface {
     /// All there are.
-    const ALL: &'static [Self] = &[
+    pub const ALL: &'static [Self] = &[
         Self::Direct,
         Self::CustomAgent,
         Self::Ramdisk,
-        Self::Ansible,
-        Self::Bootc,
-        Self::Noop,
-        Self::Autodetect,
-    ];
-
-    /// Those that need nothing of the hardware but power and a boot device.
-    const BY_AGENT: &'static [Self] = &[
-        Self::Direct,
-        Self::CustomAgent,
         Self::Ansible,
         Self::Bootc,
         Self::Noop,
@@ -71,32 +61,6 @@ impl DeployInterface {
             Self::Direct | Self::CustomAgent | Self::Ansible | Self::Bootc => true,
             Self::Ramdisk | Self::Noop | Self::Autodetect => false,
         }
-    }
-
-    /// Those that machines of a hardware type can have, the default first. IPMI knows no virtual media.
-    #[must_use]
-    pub fn supported_by(driver: &str) -> &'static [Self] {
-        if driver == "ipmi" { Self::BY_AGENT } else { Self::ALL }
-    }
-
-    /// What machines of a hardware type have unless something else is chosen.
-    #[must_use]
-    pub fn default_of(driver: &str) -> Self {
-        Self::supported_by(driver).first().copied().unwrap_or_default()
-    }
-
-    /// Refuses an interface that machines of a hardware type cannot have.
-    ///
-    /// # Errors
-    /// [`Invalid`] with the interfaces that they can have.
-    pub fn check_supported_by(self, driver: &str) -> Result<(), Invalid> {
-        let supported = Self::supported_by(driver);
-        if supported.contains(&self) {
-            return Ok(());
-        }
-        let reason =
-            format!("cannot be had with hardware type `{driver}`, only: {}", names(supported));
-        Err(Invalid::new("deploy_interface", self.as_str(), reason))
     }
 }
 

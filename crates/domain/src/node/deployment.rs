@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::container::{BootcOptions, InstallReport, PinnedContainer};
 use super::partitions::PartitionLayout;
 use super::spec::JsonMap;
-use super::{DeployInterface, RequestedStep};
+use super::{DeployInterface, KernelArguments, RequestedStep};
 use crate::ids::CommandId;
 use crate::{Invalid, Timestamp};
 
@@ -65,6 +65,21 @@ pub struct DeploymentSpec {
     /// What the container of `bootc` is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootc: Option<BootcOptions>,
+    /// What the machine is to run from, over the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_boot: Option<KernelAndRamdisk>,
+}
+
+/// A kernel and its initial ramdisk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelAndRamdisk {
+    /// `http://` or `https://` URL of the kernel.
+    pub kernel: String,
+    /// The same of the ramdisk.
+    pub ramdisk: String,
+    /// Words for the kernel's command line.
+    #[serde(default)]
+    pub arguments: KernelArguments,
 }
 
 /// From where the agent reads the image.

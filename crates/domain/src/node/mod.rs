@@ -1,9 +1,11 @@
 //! The node aggregate: a machine, what was asked of it and where it stands.
 
+mod boot_interface;
 mod container;
 mod deploy_interface;
 mod deployment;
 mod inventory;
+mod kernel_arguments;
 mod offered_step;
 mod partitions;
 mod plan;
@@ -20,16 +22,18 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 use crate::ids::{AllocationId, ConductorId, Incarnation, NodeId, NodeName, PlanId};
 
+pub use boot_interface::BootInterface;
 pub use container::{
     AUTHORIZED_KEYS_BYTES_MAX, BootcOptions, INSTALL_LOG_BYTES_MAX, InstallReport, PinnedContainer,
 };
 pub use deploy_interface::DeployInterface;
 pub use deployment::{
     CONFIG_DRIVE_BYTES_MAX, ConfigDrive, Deployment, DeploymentSpec, DiskFormat, HashAlgorithm,
-    ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ImageType, ResolvedImage,
-    WriteReport,
+    ImageChecksum, ImageDownloadSource, ImageInput, ImageSpec, ImageType, KernelAndRamdisk,
+    ResolvedImage, WriteReport,
 };
 pub use inventory::{Disk, Inventory, NetworkInterface};
+pub use kernel_arguments::KernelArguments;
 pub use offered_step::{Argument, ArgumentType, NotOffered, OfferedStep, check_offered};
 pub use partitions::{Ephemeral, EphemeralFormat, PartitionInput, PartitionLayout};
 pub use plan::{ErasedDevice, Plan, PlanKind, PlannedStep, StepReport, StepResult, StepStatus};

@@ -1,12 +1,12 @@
 //! What must be so of a request as a whole: its deploy interface has what it needs, and nothing that it would not look at.
 
-use super::DeployInterface;
 use super::container::BootcOptions;
 use super::deployment::{
     CONFIG_DRIVE_BYTES_MAX, DeploymentSpec, ImageChecksum, ImageDownloadSource, ImageSpec,
-    refuse_password,
+    KernelAndRamdisk, refuse_password,
 };
 use super::step::own_steps;
+use super::{BootInterface, DeployInterface};
 use crate::Invalid;
 
 impl DeploymentSpec {
@@ -31,13 +31,13 @@ impl DeploymentSpec {
         Ok(())
     }
 
-    /// The same request with the deploy interface that it means: `autodetect` takes `ramdisk` for an ISO, `bootc` for what only a
-    /// container is told, `direct` for an image, and `custom-agent` where the operator's steps are all there is.
+    /// The same request with the deploy interface that it means: `autodetect` takes `ramdisk` for an ISO or a kernel, `bootc` for
+    /// what only a container is told, `direct` for an image, and `custom-agent` where the operator's steps are all there is.
     #[must_use]
     pub fn detected(&self) -> Self {
         let mut spec = self.clone();
         if self.deploy_interface == DeployInterface::Autodetect {
-            spec.deploy_interface = if self.boot_iso.is_some() {
+            spec.deploy_interface = if self.boot_iso.is_some() || self.network_boot.is_some() {
                 DeployInterface::Ramdisk
             } else if self.bootc.is_some() {
                 DeployInterface::Bootc
@@ -58,7 +58,7 @@ impl DeploymentSpec {
         }
         match self.deploy_interface {
             DeployInterface::Direct => {
-                self.refuse("boot_iso", self.boot_iso.as_deref())?;
+                self.refuse_ramdisk()?;
                 match (&self.image, self.image_download_source) {
                     (None, _) => {
                         Err(Invalid::new("image", "", "is required with deploy_interface `direct`"))
@@ -68,11 +68,11 @@ impl DeploymentSpec {
                 }
             }
             DeployInterface::CustomAgent | DeployInterface::Ansible => {
-                self.refuse("boot_iso", self.boot_iso.as_deref())?;
+                self.refuse_ramdisk()?;
                 self.refuse("partitions", self.partitions.as_ref().map(|_| ""))
             }
             DeployInterface::Bootc => {
-                self.refuse("boot_iso", self.boot_iso.as_deref())?;
+                self.refuse_ramdisk()?;
                 self.refuse("partitions", self.partitions.as_ref().map(|_| ""))?;
                 if self.image_download_source != ImageDownloadSource::default() {
                     let given = self.image_download_source.as_str();
@@ -84,7 +84,7 @@ impl DeploymentSpec {
                 self.image.as_ref().ok_or_else(missing)?.check_container()
             }
             DeployInterface::Noop => {
-                self.refuse("boot_iso", self.boot_iso.as_deref())?;
+                self.refuse_ramdisk()?;
                 self.refuse("partitions", self.partitions.as_ref().map(|_| ""))?;
                 self.refuse("config_drive", self.config_drive.as_ref().map(|_| ""))
             }
@@ -93,9 +93,56 @@ impl DeploymentSpec {
                 self.refuse("image", self.image.as_ref().map(|image| image.source.as_str()))?;
                 self.refuse("partitions", self.partitions.as_ref().map(|_| ""))?;
                 self.refuse("root_device", self.root_device.keys().next().map(String::as_str))?;
-                check_boot_iso(self.boot_iso.as_deref())
+                self.check_ramdisk()
             }
         }
+    }
+
+    /// Whether there is one thing to run from, that the machine can read.
+    fn check_ramdisk(&self) -> Result<(), Invalid> {
+        match (&self.boot_iso, &self.network_boot) {
+            (None, None) => {
+                let reason =
+                    "is required with deploy_interface `ramdisk`, or kernel and ramdisk are";
+                Err(Invalid::new("boot_iso", "", reason))
+            }
+            (Some(iso), None) => check_boot_url("boot_iso", iso),
+            (None, Some(_)) if self.config_drive.is_some() => {
+                let reason = "can be had with boot_iso only: it comes by virtual media";
+                Err(Invalid::new("config_drive", "", reason))
+            }
+            (None, Some(boot)) => boot.check_urls(),
+            (Some(_), Some(boot)) => {
+                let reason = "is given together with boot_iso: the machine can boot one of them";
+                Err(Invalid::new("kernel", &boot.kernel, reason))
+            }
+        }
+    }
+
+    /// Whether a machine with the boot interface can be made to run from what is asked for.
+    ///
+    /// # Errors
+    /// [`Invalid`] with the boot interface that would be needed.
+    pub fn check_bootable_by(&self, boot: BootInterface) -> Result<(), Invalid> {
+        let refuse = |field, value: &str, needed: BootInterface| {
+            let reason = format!("needs boot_interface `{needed}`, and the node's is `{boot}`");
+            Err(Invalid::new(field, value, reason))
+        };
+        match (&self.boot_iso, &self.network_boot) {
+            (Some(iso), _) if !boot.boots_iso() => {
+                refuse("boot_iso", iso, BootInterface::RedfishVirtualMedia)
+            }
+            (_, Some(asked)) if !boot.boots_kernel() => {
+                refuse("kernel", &asked.kernel, BootInterface::Ipxe)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what only `ramdisk` looks at.
+    fn refuse_ramdisk(&self) -> Result<(), Invalid> {
+        self.refuse("boot_iso", self.boot_iso.as_deref())?;
+        self.refuse("kernel", self.network_boot.as_ref().map(|boot| boot.kernel.as_str()))
     }
 
     /// Refuses a field that was given and would not be looked at.
@@ -106,17 +153,30 @@ impl DeploymentSpec {
     }
 }
 
-/// The URL is the BMC's to read.
-fn check_boot_iso(iso: Option<&str>) -> Result<(), Invalid> {
-    let Some(iso) = iso else {
-        return Err(Invalid::new("boot_iso", "", "is required with deploy_interface `ramdisk`"));
-    };
-    let rest = ["http://", "https://"].iter().find_map(|scheme| iso.strip_prefix(scheme));
+/// The URL is the BMC's or the firmware's to read.
+fn check_boot_url(field: &'static str, url: &str) -> Result<(), Invalid> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     if rest.is_none_or(str::is_empty) {
-        let reason = "is not a URL that begins with http:// or https://, by which BMCs read it";
-        return Err(Invalid::new("boot_iso", iso, reason));
+        let reason = "is not a URL that begins with http:// or https://, by which machines read it";
+        return Err(Invalid::new(field, url, reason));
     }
-    refuse_password("boot_iso", iso)
+    // It becomes a word of a boot script: what that would take for more is percent-encoded in a URL anyway (RFC 3986).
+    if url.contains("${") || !url.chars().all(|it| it.is_ascii_graphic()) {
+        let reason = "holds a character that is percent-encoded in URLs, or `${`";
+        return Err(Invalid::new(field, url, reason));
+    }
+    refuse_password(field, url)
+}
+
+impl KernelAndRamdisk {
+    /// Whether both are URLs that a machine can read, and that can be words of a boot script.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming `kernel` or `ramdisk`.
+    pub fn check_urls(&self) -> Result<(), Invalid> {
+        check_boot_url("kernel", &self.kernel)?;
+        check_boot_url("ramdisk", &self.ramdisk)
+    }
 }
 
 impl ImageSpec {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeployInterface, Trait};
+use super::{BootInterface, DeployInterface, Trait};
 use crate::ids::{NodeId, NodeName};
 
 /// A JSON object.
@@ -28,9 +28,12 @@ pub struct NodeSpec {
     pub resource_class: String,
     /// Only conductors of this group drive it.
     pub conductor_group: String,
-    /// The default of its deployments; unset is that of the hardware type.
+    /// The default of its deployments; unset is `direct`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deploy_interface: Option<DeployInterface>,
+    /// How the machine gets at the deploy ramdisk; unset is that of the hardware type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_interface: Option<BootInterface>,
     /// Whether it is cleaned on its way to `available`; unset means yes.
     pub automated_clean: Option<bool>,
     /// In the caller's words.
@@ -63,7 +66,13 @@ impl NodeSpec {
     /// The deploy interface of deployments that choose none.
     #[must_use]
     pub fn deploy_interface(&self) -> DeployInterface {
-        self.deploy_interface.unwrap_or_else(|| DeployInterface::default_of(&self.driver))
+        self.deploy_interface.unwrap_or_default()
+    }
+
+    /// How the machine gets at the deploy ramdisk.
+    #[must_use]
+    pub fn boot_interface(&self) -> BootInterface {
+        self.boot_interface.unwrap_or_else(|| BootInterface::default_of(&self.driver))
     }
 }
 
@@ -93,6 +102,8 @@ pub enum FieldChange {
     ConductorGroup(String),
     /// Default deploy interface; `None` leaves it to the hardware type.
     DeployInterface(Option<DeployInterface>),
+    /// Boot interface; `None` leaves it to the hardware type.
+    BootInterface(Option<BootInterface>),
     /// Whether it is cleaned.
     AutomatedClean(Option<bool>),
     /// Description.
@@ -138,6 +149,7 @@ impl FieldChange {
             Self::ResourceClass(to) => spec.resource_class.clone_from(to),
             Self::ConductorGroup(to) => spec.conductor_group.clone_from(to),
             Self::DeployInterface(to) => spec.deploy_interface = *to,
+            Self::BootInterface(to) => spec.boot_interface = *to,
             Self::AutomatedClean(to) => spec.automated_clean = *to,
             Self::Description(to) => spec.description.clone_from(to),
             Self::Owner(to) => spec.owner.clone_from(to),

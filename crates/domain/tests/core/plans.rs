@@ -3,8 +3,9 @@
 use bessemer_domain::command::ProvisionVerb;
 use bessemer_domain::ids::PlanId;
 use bessemer_domain::node::{
-    BootcOptions, ConfigDrive, DeployInterface, DeploymentSpec, DiskFormat, FieldChange, ImageSpec,
-    Plan, PowerState, ProvisionState, RequestedStep, Step, StepReport,
+    BootInterface, BootcOptions, ConfigDrive, DeployInterface, DeploymentSpec, DiskFormat,
+    FieldChange, ImageSpec, KernelAndRamdisk, Plan, PowerState, ProvisionState, RequestedStep,
+    Step, StepReport,
 };
 use bessemer_domain::{CommandBody, Rejection};
 use serde_json::json;
@@ -167,7 +168,34 @@ fn each_interface_wants_what_it_needs() {
     // Beside the ISO; the steps are the same.
     assert_eq!(with_drive(ramdisk()).check(), Ok(()));
     assert_eq!(steps(&with_drive(ramdisk())), ["boot_ramdisk 100"]);
+    let boots = |kernel: &str| {
+        let (kernel, ramdisk) = (kernel.to_owned(), "http://images/initrd".to_owned());
+        Some(KernelAndRamdisk { kernel, ramdisk, arguments: Default::default() })
+    };
+    let from_kernel = || DeploymentSpec {
+        boot_iso: None,
+        network_boot: boots("http://images/kernel"),
+        ..ramdisk()
+    };
+    assert_eq!(from_kernel().check(), Ok(()));
+    assert_eq!(from_kernel().check_bootable_by(BootInterface::Ipxe), Ok(()));
+    assert_eq!(ramdisk().check_bootable_by(BootInterface::RedfishVirtualMedia), Ok(()));
+    for boot in [BootInterface::Ipxe, BootInterface::Http] {
+        assert_eq!(ramdisk().check_bootable_by(boot).unwrap_err().field, "boot_iso");
+        assert_eq!(deployment().check_bootable_by(boot), Ok(()));
+    }
+    for boot in [BootInterface::RedfishVirtualMedia, BootInterface::Http] {
+        assert_eq!(from_kernel().check_bootable_by(boot).unwrap_err().field, "kernel");
+    }
+    let autodetected =
+        DeploymentSpec { deploy_interface: DeployInterface::Autodetect, ..from_kernel() };
+    assert_eq!(autodetected.detected().deploy_interface, DeployInterface::Ramdisk);
     let refused = [
+        (DeploymentSpec { network_boot: boots("http://a/k"), ..ramdisk() }, "kernel"),
+        (DeploymentSpec { network_boot: boots("http://a/k"), ..deployment() }, "kernel"),
+        (DeploymentSpec { network_boot: boots("http://a/ k"), ..from_kernel() }, "kernel"),
+        (DeploymentSpec { network_boot: boots("http://a/${k}"), ..from_kernel() }, "kernel"),
+        (with_drive(from_kernel()), "config_drive"),
         (DeploymentSpec { boot_iso: None, ..ramdisk() }, "boot_iso"),
         (DeploymentSpec { boot_iso: Some("file:///a.iso".to_owned()), ..ramdisk() }, "boot_iso"),
         (DeploymentSpec { boot_iso: Some("http://".to_owned()), ..ramdisk() }, "boot_iso"),
@@ -299,13 +327,19 @@ fn a_ramdisk_is_active_when_the_machine_is_on_and_no_agent_speaks_for_it() {
 
 #[test]
 fn what_the_hardware_cannot_is_refused_with_what_it_can() {
-    for driver in ["fake", "redfish", "a type of the site's own"] {
-        assert_eq!(DeployInterface::Ramdisk.check_supported_by(driver), Ok(()));
+    for (driver, default) in
+        [("fake", "fake"), ("ipmi", "ipxe"), ("redfish", "redfish-virtual-media")]
+    {
+        assert_eq!(BootInterface::default_of(driver).as_str(), default);
     }
-    let invalid = DeployInterface::Ramdisk.check_supported_by("ipmi").unwrap_err();
-    let expected = "deploy_interface `ramdisk` cannot be had with hardware type `ipmi`, only: direct, custom-agent, ansible, bootc, noop, \
-                    autodetect";
-    assert_eq!(invalid.to_string(), expected);
+    assert_eq!(BootInterface::Http.check_supported_by("redfish"), Ok(()));
+    let invalid = BootInterface::Http.check_supported_by("ipmi").unwrap_err().to_string();
+    assert_eq!(
+        invalid,
+        "boot_interface `http` cannot be had with hardware type `ipmi`, only: ipxe"
+    );
+    let unknown = "pxe".parse::<BootInterface>().unwrap_err().to_string();
+    assert_eq!(unknown, "boot_interface `pxe` is none of: fake, redfish-virtual-media, ipxe, http");
     let unknown = "iscsi".parse::<DeployInterface>().unwrap_err().to_string();
     assert_eq!(
         unknown,

@@ -176,6 +176,7 @@ pub(crate) fn deployment() -> DeploymentSpec {
         deploy_steps: Vec::new(),
         boot_iso: None,
         bootc: None,
+        network_boot: None,
     }
 }
 

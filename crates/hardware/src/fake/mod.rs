@@ -117,6 +117,10 @@ impl Machine {
             "boot_device",
             match device {
                 BootDevice::Ramdisk => "ramdisk",
+                BootDevice::Network { .. } => {
+                    let operation = "boot over the network";
+                    return Err(HardwareError::NotSupported { driver: "fake", operation });
+                }
                 BootDevice::Disk => "disk",
             },
         )

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::driver_info::{number, required, text, wrong};
 use crate::poll::{POWER_LIMIT, until};
-use crate::{Bmc, BootDevice, Entitled, HardwareError};
+use crate::{Bmc, BootDevice, Entitled, HardwareError, NetworkProtocol};
 use tool::Tool;
 
 /// Port of RMCP+.
@@ -82,11 +82,16 @@ const GET_BOOT_FLAGS: [&str; 6] = ["raw", "0x00", "0x09", "0x05", "0x00", "0x00"
 const DEVICE_BITS: u8 = 0x3c;
 
 /// What parameter 5 is for a boot device (table 28-14): the flags (valid 0x80, persistent 0x40, UEFI 0x20) and the device.
-const fn boot_flags(device: BootDevice) -> (u8, u8) {
+fn boot_flags(device: BootDevice) -> Result<(u8, u8), HardwareError> {
+    let cannot = |operation| Err(HardwareError::NotSupported { driver: "ipmi", operation });
     match device {
-        // Once, or a machine that loses its conductor would boot the ramdisk for ever.
-        BootDevice::Ramdisk => (0xa0, 0x04),
-        BootDevice::Disk => (0xe0, 0x08),
+        BootDevice::Ramdisk => cannot("boot from a virtual CD: IPMI has no virtual media"),
+        BootDevice::Network { protocol: NetworkProtocol::UefiHttp, .. } => {
+            cannot("boot over HTTP: IPMI has no such boot device")
+        }
+        BootDevice::Network { protocol: NetworkProtocol::Pxe, lasting: false } => Ok((0xa0, 0x04)),
+        BootDevice::Network { protocol: NetworkProtocol::Pxe, lasting: true } => Ok((0xe0, 0x04)),
+        BootDevice::Disk => Ok((0xe0, 0x08)),
     }
 }
 
@@ -139,7 +144,7 @@ impl Machine {
         device: BootDevice,
         entitled: Entitled<'_>,
     ) -> Result<(), HardwareError> {
-        let (flags, selector) = boot_flags(device);
+        let (flags, selector) = boot_flags(device)?;
         entitled().await;
         // What a BMC that lacks this forgets, it forgets; most have it.
         if let Err(error) = self.tool.run(&KEEP_BOOT_FLAGS).await {

@@ -3,38 +3,56 @@
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::quirks;
+use super::quirks::{self, Quirks};
 use super::resource::Resource;
 use super::service::Service;
-use crate::{BootDevice, Entitled, HardwareError};
+use crate::{BootDevice, Entitled, HardwareError, NetworkProtocol};
 
 /// What is booted, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    /// The virtual CD once: a machine that loses its conductor would boot the ramdisk for ever.
-    CdOnce,
-    /// The virtual CD from now on.
+pub(super) struct Source {
+    medium: Medium,
+    /// From now on, and not only once.
+    lasting: bool,
+}
+
+/// What is booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Medium {
     Cd,
-    /// The disk from now on.
     Disk,
+    Network(NetworkProtocol),
 }
 
 impl From<BootDevice> for Source {
     fn from(device: BootDevice) -> Self {
         match device {
-            BootDevice::Ramdisk => Self::CdOnce,
-            BootDevice::Disk => Self::Disk,
+            BootDevice::Ramdisk => Self { medium: Medium::Cd, lasting: false },
+            BootDevice::Disk => Self { medium: Medium::Disk, lasting: true },
+            BootDevice::Network { protocol, lasting } => {
+                Self { medium: Medium::Network(protocol), lasting }
+            }
         }
     }
 }
 
 impl Source {
+    /// The virtual CD from now on.
+    pub(super) const CD: Self = Self { medium: Medium::Cd, lasting: true };
+
     /// For how long the override holds, the best first. BMCs that know no `Continuous` any more boot it once, and by their
     /// boot order then.
     const fn durations(self) -> &'static [&'static str] {
-        match self {
-            Self::CdOnce => &["Once"],
-            Self::Cd | Self::Disk => &["Continuous", "Once"],
+        if self.lasting { &["Continuous", "Once"] } else { &["Once"] }
+    }
+
+    /// Redfish's words for it, the best first.
+    const fn targets(self, quirks: &Quirks) -> &'static [&'static str] {
+        match self.medium {
+            Medium::Cd => quirks.cd_sources,
+            Medium::Disk => &["Hdd"],
+            Medium::Network(NetworkProtocol::Pxe) => &["Pxe"],
+            Medium::Network(NetworkProtocol::UefiHttp) => &["UefiHttp"],
         }
     }
 }
@@ -59,8 +77,7 @@ pub(super) async fn set_override(
         settings.filter(|it| it.body.pointer("/Boot/BootSourceOverrideTarget").is_some());
     let place = settings.as_ref().unwrap_or(system);
 
-    let targets = if source == Source::Disk { &["Hdd"] } else { quirks.cd_sources };
-    let target = allowed(system, "BootSourceOverrideTarget", targets)?;
+    let target = allowed(system, "BootSourceOverrideTarget", source.targets(quirks))?;
     let mut refused = None;
     for duration in source.durations() {
         let mut boot = Map::from_iter([("BootSourceOverrideTarget".to_owned(), json!(target))]);

@@ -92,7 +92,7 @@ impl Machine {
         entitled: Entitled<'_>,
     ) -> Result<(), HardwareError> {
         let iso = match (device, &self.deploy_iso) {
-            (BootDevice::Disk, _) => None,
+            (BootDevice::Disk | BootDevice::Network { .. }, _) => None,
             (BootDevice::Ramdisk, Some(iso)) => Some(iso),
             (BootDevice::Ramdisk, None) => {
                 return Err(HardwareError::DriverInfoMissing {
@@ -104,7 +104,7 @@ impl Machine {
         self.prepare_media(iso.map(String::as_str), None, device.into(), entitled).await
     }
 
-    /// Has the machine boot from the ISO in its virtual CD drive, or from its disk with no ISO in it. Nothing else is in any
+    /// Has the machine boot from the ISO in its virtual CD drive, or from something else with no ISO in it. Nothing else is in any
     /// virtual drive but the config drive.
     async fn prepare_media(
         &self,
@@ -157,7 +157,7 @@ impl Bmc for Machine {
         config_drive: Option<&'a str>,
         entitled: Entitled<'a>,
     ) -> BoxFuture<'a, Result<(), HardwareError>> {
-        self.prepare_media(Some(iso), config_drive, Source::Cd, entitled).boxed()
+        self.prepare_media(Some(iso), config_drive, Source::CD, entitled).boxed()
     }
 
     fn power_on<'a>(&'a self, entitled: Entitled<'a>) -> BoxFuture<'a, Result<(), HardwareError>> {

@@ -5,8 +5,9 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 
 /// Holds a machine against the contract. `boots` says what the machine would boot, and does not ask our code.
-pub(crate) async fn holds(bmc: &dyn Bmc, boots: impl AsyncFn() -> BootDevice) {
-    for device in [BootDevice::Ramdisk, BootDevice::Disk] {
+/// `ramdisk` is what it boots the deploy ramdisk from.
+pub(crate) async fn holds(bmc: &dyn Bmc, ramdisk: BootDevice, boots: impl AsyncFn() -> BootDevice) {
+    for device in [ramdisk, BootDevice::Disk] {
         for _ in 0..2 {
             bmc.power_off(&unclaimed).await.unwrap();
             assert!(!bmc.is_on().await.unwrap());
@@ -38,7 +39,7 @@ pub(crate) async fn holds(bmc: &dyn Bmc, boots: impl AsyncFn() -> BootDevice) {
         assert!(!error.is_retryable(), "{error}");
     }
     bmc.power_off(&unclaimed).await.unwrap();
-    without_the_right(bmc, Order::BootRamdisk).await;
+    without_the_right(bmc, Order::Boot(ramdisk)).await;
     assert_eq!(boots().await, BootDevice::Disk);
 }
 
@@ -73,7 +74,7 @@ enum Order<'a> {
     PowerOff,
     ShutDown,
     InjectNmi,
-    BootRamdisk,
+    Boot(BootDevice),
 }
 
 /// Gives an order whose claim is lost: it must ask for its right, and wait for it. Dropped then, it must have changed
@@ -90,7 +91,7 @@ async fn without_the_right(bmc: &dyn Bmc, order: Order<'_>) {
         Order::PowerOff => bmc.power_off(&refuse),
         Order::ShutDown => bmc.shut_down(&refuse),
         Order::InjectNmi => bmc.inject_nmi(&refuse),
-        Order::BootRamdisk => bmc.set_boot_device(BootDevice::Ramdisk, &refuse),
+        Order::Boot(device) => bmc.set_boot_device(device, &refuse),
     };
     tokio::select! {
         done = order => panic!("obeyed without the right to give it: {done:?}"),

@@ -22,7 +22,7 @@ async fn fake_machines_hold_the_contract() {
     };
     let info = json!({"disk_bytes": 1024 * 1024});
     let machine = fake.machine("m1", info.as_object().unwrap(), Vec::new()).unwrap();
-    contract::holds(&machine, async || {
+    contract::holds(&machine, BootDevice::Ramdisk, async || {
         match std::fs::read_to_string(home.path().join("m1/boot_device")).unwrap().trim() {
             "ramdisk" => BootDevice::Ramdisk,
             _ => BootDevice::Disk,

@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bessemer_hardware::ipmi::{Ipmi, Machine};
-use bessemer_hardware::{Bmc, BootDevice, unclaimed};
+use bessemer_hardware::{Bmc, BootDevice, NetworkProtocol, unclaimed};
 use bessemer_testkit::{IpmiSimulator, wait_for};
 use serde_json::{Value, json};
 
 use crate::contract;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+const ONCE_BY_PXE: BootDevice =
+    BootDevice::Network { protocol: NetworkProtocol::Pxe, lasting: false };
 
 /// A chassis that remembers. What runs on it shuts down at once when it is asked to.
 const CHASSIS: &str = r#"#!/bin/sh
@@ -71,15 +74,27 @@ impl Peer {
 async fn ipmi_machines_hold_the_contract() {
     let peer = Peer::start();
     let machine = peer.ready().await;
-    contract::holds(&machine, async || {
+    contract::holds(&machine, ONCE_BY_PXE, async || {
         // The simulator's word for "force boot from the default hard drive" is `default`.
         match fs::read_to_string(peer.home.path().join("boot")).unwrap().trim() {
-            "pxe" => BootDevice::Ramdisk,
+            "pxe" => ONCE_BY_PXE,
             "default" => BootDevice::Disk,
             other => panic!("boots from {other}"),
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_ipmi_does_not_have_is_a_final_error() {
+    let peer = Peer::start();
+    let machine = peer.machine(json!({}));
+    let http = BootDevice::Network { protocol: NetworkProtocol::UefiHttp, lasting: false };
+    for (device, words) in [(BootDevice::Ramdisk, "virtual media"), (http, "over HTTP")] {
+        let error = machine.set_boot_device(device, &unclaimed).await.unwrap_err();
+        assert!(!error.is_retryable());
+        assert!(error.to_string().contains(words), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use bessemer_hardware::redfish::{Machine, Redfish};
-use bessemer_hardware::{Bmc, BootDevice};
+use bessemer_hardware::{Bmc, BootDevice, NetworkProtocol};
 use bessemer_testkit::{Process, free_port, python, run, wait_for};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -120,6 +120,9 @@ impl Emulator {
     }
 }
 
+const ONCE_BY_PXE: BootDevice =
+    BootDevice::Network { protocol: NetworkProtocol::Pxe, lasting: false };
+
 /// A web server with an ISO, which the emulator downloads when it is inserted.
 async fn iso() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -141,7 +144,22 @@ async fn redfish_machines_hold_the_contract() {
     let emulator = Emulator::start();
     let iso = iso().await;
     let machine = emulator.ready(json!({"deploy_iso": iso})).await;
-    contract::holds(&machine, async || emulator.boots(&iso).await).await;
+    contract::holds(&machine, BootDevice::Ramdisk, async || emulator.boots(&iso).await).await;
+}
+
+#[tokio::test]
+async fn redfish_machines_that_boot_from_the_network_hold_the_contract() {
+    install_tls_provider();
+    let emulator = Emulator::start();
+    let machine = emulator.ready(json!({})).await;
+    contract::holds(&machine, ONCE_BY_PXE, async || {
+        match emulator.shows(SYSTEM).await["Boot"]["BootSourceOverrideTarget"].as_str() {
+            Some("Pxe") => ONCE_BY_PXE,
+            Some("Hdd") => BootDevice::Disk,
+            other => panic!("boots {other:?}"),
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

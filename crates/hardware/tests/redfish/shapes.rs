@@ -1,7 +1,7 @@
 //! What vendors make of the schemas.
 
 use bessemer_hardware::redfish::Redfish;
-use bessemer_hardware::{Bmc, BootDevice, unclaimed};
+use bessemer_hardware::{Bmc, BootDevice, NetworkProtocol, unclaimed};
 use serde_json::{Value, json};
 
 use crate::server::{CD, ISO, SYSTEM, Server, drive};
@@ -30,6 +30,32 @@ async fn a_usual_machine_boots_the_ramdisk_once_and_the_disk_from_then_on() {
     let expected = [
         json!({"BootSourceOverrideTarget": "Cd", "BootSourceOverrideEnabled": "Once"}),
         json!({"BootSourceOverrideTarget": "Hdd", "BootSourceOverrideEnabled": "Continuous"}),
+    ];
+    assert_eq!(boot_patches(&server), expected);
+}
+
+#[tokio::test]
+async fn a_machine_boots_from_the_network_with_nothing_in_its_drives() {
+    let network = |protocol, lasting| BootDevice::Network { protocol, lasting };
+    let server = Server::start().await;
+    boot(&server, BootDevice::Ramdisk).await;
+    boot(&server, network(NetworkProtocol::Pxe, false)).await;
+    assert_eq!(server.shows(CD, "/Inserted"), false);
+    boot(&server, network(NetworkProtocol::Pxe, true)).await;
+    let http = network(NetworkProtocol::UefiHttp, false);
+    let error = server.machine().set_boot_device(http, &unclaimed).await.unwrap_err();
+    assert!(
+        error.to_string().contains("no BootSourceOverrideTarget UefiHttp is allowed"),
+        "{error}"
+    );
+    let allowed = "/Boot/BootSourceOverrideTarget@Redfish.AllowableValues";
+    server.bend(SYSTEM, allowed, json!(["Pxe", "UefiHttp"]));
+    boot(&server, http).await;
+    let expected = [
+        json!({"BootSourceOverrideTarget": "Cd", "BootSourceOverrideEnabled": "Once"}),
+        json!({"BootSourceOverrideTarget": "Pxe"}),
+        json!({"BootSourceOverrideTarget": "Pxe", "BootSourceOverrideEnabled": "Continuous"}),
+        json!({"BootSourceOverrideTarget": "UefiHttp", "BootSourceOverrideEnabled": "Once"}),
     ];
     assert_eq!(boot_patches(&server), expected);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::{Path, Query as Pairs};
 use axum::response::Response;
 use bessemer_domain::State;
-use bessemer_domain::node::DeployInterface;
+use bessemer_domain::node::{BootInterface, DeployInterface};
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -111,9 +111,12 @@ fn shown(driver: &str, hosts: &[String], asked: &Asked, detail: bool) -> Value {
         shown["type"] = "dynamic".into();
     }
     if detail && asked.version.0 >= INTERFACES_SINCE {
-        let deploy = DeployInterface::supported_by(driver).iter().map(|it| it.as_str());
-        shown["default_deploy_interface"] = DeployInterface::default_of(driver).as_str().into();
+        let deploy = DeployInterface::ALL.iter().map(|it| it.as_str());
+        shown["default_deploy_interface"] = DeployInterface::default().as_str().into();
         shown["enabled_deploy_interfaces"] = deploy.collect();
+        let boot = BootInterface::supported_by(driver).iter().map(|it| it.as_str());
+        shown["default_boot_interface"] = BootInterface::default_of(driver).as_str().into();
+        shown["enabled_boot_interfaces"] = boot.collect();
         for (field, _) in KINDS.iter().filter(|(_, since)| *since <= asked.version.0) {
             let implementation = implementation(driver, field);
             shown[format!("default_{field}")] = implementation.into();

@@ -54,10 +54,9 @@ async fn an_image_that_cannot_be_verified_is_refused_before_anything_is_appended
         assert_eq!(refused.metadata["value"], value);
         assert!(refused.message.contains(field), "{refused}");
     }
-    let refused = refusal(
-        api.client.deploy_node(v1::DeployNodeRequest { deployment: None, ..deploy(image()) }),
-    );
-    assert_eq!(Box::pin(refused).await.metadata["field"], "deployment");
+    let nothing = v1::DeployNodeRequest { deployment: None, ..deploy(image()) };
+    let refused = Box::pin(refusal(api.client.deploy_node(nothing))).await;
+    assert_eq!(refused.metadata["field"], "deployment");
     assert_eq!(api.revision().await, revision);
     assert_eq!(state_of(&api.get("n").await), "available");
 

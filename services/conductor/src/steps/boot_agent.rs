@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bessemer_domain::command::CommandBody;
-use bessemer_domain::node::StepResult;
-use bessemer_hardware::BootDevice;
+use bessemer_domain::node::{BootInterface, StepResult};
+use bessemer_hardware::{BootDevice, NetworkProtocol};
 use tokio::time::timeout;
 
 use super::hardware::bmc;
@@ -56,7 +56,16 @@ async fn boot(context: &Context, job: &Job) -> Result<(), Failure> {
         .propose(reset)
         .await
         .map_err(|rejection| Failure::new("CLAIM_LOST", rejection.to_string()))?;
+    let device = match node_of(context, job)?.spec.boot_interface() {
+        BootInterface::Fake | BootInterface::RedfishVirtualMedia => BootDevice::Ramdisk,
+        BootInterface::Ipxe => {
+            BootDevice::Network { protocol: NetworkProtocol::Pxe, lasting: false }
+        }
+        BootInterface::Http => {
+            BootDevice::Network { protocol: NetworkProtocol::UefiHttp, lasting: false }
+        }
+    };
     job.persist(async || bmc.power_off().await).await?;
-    job.persist(async || bmc.set_boot_device(BootDevice::Ramdisk).await).await?;
+    job.persist(async || bmc.set_boot_device(device).await).await?;
     job.persist(async || bmc.power_on().await).await
 }

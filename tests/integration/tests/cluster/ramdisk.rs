@@ -62,8 +62,12 @@ async fn a_machine_runs_from_an_iso_and_its_disk_is_left_alone() {
 async fn what_a_ramdisk_cannot_use_is_refused_by_name() {
     let (cluster, _) = start().await;
     let image = deployment(&cluster).image;
-    let kernel =
-        || DeploymentSpec { boot_iso: String::new(), kernel: "http://k".into(), ..from_iso() };
+    let kernel = || DeploymentSpec {
+        boot_iso: String::new(),
+        kernel: "http://k".into(),
+        ramdisk: "http://r".into(),
+        ..from_iso()
+    };
     let cases = [
         (DeploymentSpec { boot_iso: String::new(), ..from_iso() }, "boot_iso", "is required"),
         (
@@ -71,7 +75,7 @@ async fn what_a_ramdisk_cannot_use_is_refused_by_name() {
             "image",
             "nothing that deploy_interface `ramdisk` uses",
         ),
-        (kernel(), "kernel", "needs network boot, which is not supported yet"),
+        (kernel(), "kernel", "needs boot_interface `ipxe`, and the node's is `fake`"),
         (DeploymentSpec { boot_iso: ISO.into(), ..kernel() }, "kernel", "together with boot_iso"),
         (
             DeploymentSpec { deploy_interface: "iscsi".into(), ..from_iso() },

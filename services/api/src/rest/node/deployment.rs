@@ -30,7 +30,7 @@ pub(super) fn described(node: &Node, brought: Brought) -> Result<v1::DeploymentS
             None => None,
         },
     };
-    // The kernel and the ramdisk of an image are for network boot, which only `ramdisk` would need.
+    // The kernel and the ramdisk of an image are for network boot, which only `ramdisk` needs.
     let boots_ramdisk = interface == DeployInterface::Ramdisk;
     let booted = |key| if boots_ramdisk { info.text(key) } else { Ok(String::new()) };
     Ok(v1::DeploymentSpec {
@@ -46,6 +46,7 @@ pub(super) fn described(node: &Node, brought: Brought) -> Result<v1::DeploymentS
         bootc: bootc(&info, interface)?,
         kernel: booted("kernel")?,
         ramdisk: booted("ramdisk")?,
+        kernel_arguments: booted("ramdisk_kernel_arguments")?,
     })
 }
 

@@ -76,7 +76,7 @@ const FIELDS: &[F] = &[
     F::new("automated_clean", 47, |node, _| node.spec.automated_clean.into()),
     F::new("deploy_interface", 31, |node, _| node.spec.deploy_interface().as_str().into()),
     F::new("bios_interface", 40, |node, _| interface(node, "bios_interface")),
-    F::new("boot_interface", 31, |node, _| interface(node, "boot_interface")),
+    F::new("boot_interface", 31, |node, _| node.spec.boot_interface().as_str().into()),
     F::new("console_interface", 31, |node, _| interface(node, "console_interface")),
     F::new("firmware_interface", 86, |node, _| interface(node, "firmware_interface")),
     F::new("inspect_interface", 31, |node, _| interface(node, "inspect_interface")),

@@ -1,10 +1,9 @@
 //! Hardware types and their interfaces in Ironic's words. Each hardware type has one implementation of each interface; only
-//! the deploy interface is a choice.
+//! the deploy and the boot interface are choices.
 
-/// Kinds of interfaces beside `deploy`, the field each is in, and the version of the API that it came with.
+/// Kinds of interfaces beside `deploy` and `boot`, the field each is in, and the version of the API that it came with.
 pub(in crate::rest) const KINDS: &[(&str, u16)] = &[
     ("bios_interface", 40),
-    ("boot_interface", 31),
     ("console_interface", 31),
     ("firmware_interface", 86),
     ("inspect_interface", 31),
@@ -33,9 +32,6 @@ pub(in crate::rest) fn implementation(driver: &str, field: &str) -> &'static str
         ("power_interface" | "management_interface", "fake") => "fake",
         ("power_interface" | "management_interface", "ipmi") => "ipmitool",
         ("power_interface" | "management_interface", _) => "redfish",
-        ("boot_interface", "fake") => "fake",
-        ("boot_interface", "ipmi") => "pxe",
-        ("boot_interface", _) => "redfish-virtual-media",
         ("inspect_interface", _) => "agent",
         ("bios_interface", _) => "no-bios",
         ("console_interface", _) => "no-console",

@@ -42,6 +42,7 @@ const SETTINGS: &[(&str, Setting)] = &[
     ("description", Setting::Text(|spec| &mut spec.description)),
     ("owner", Setting::Text(|spec| &mut spec.owner)),
     ("deploy_interface", Setting::Text(|spec| &mut spec.deploy_interface)),
+    ("boot_interface", Setting::Text(|spec| &mut spec.boot_interface)),
     ("automated_clean", Setting::Flag(|spec| &mut spec.automated_clean)),
     ("chassis_uuid", Setting::Nothing),
     ("instance_uuid", Setting::Nothing),
@@ -200,14 +201,14 @@ mod tests {
             Some(false)
         );
         assert_eq!(set("extra", &json!({"a": 1})).unwrap().spec.extra.unwrap().fields.len(), 1);
-        set("boot_interface", &json!("fake")).unwrap();
+        set("management_interface", &json!("fake")).unwrap();
         assert!(!set("retired", &json!("False")).unwrap().spec.retired);
         assert!(set("protected", &json!(true)).unwrap().spec.protected);
         let wrong = [
             ("driver", json!(1)),
             ("extra", json!("x")),
             ("automated_clean", json!(2)),
-            ("boot_interface", json!("ipxe")),
+            ("management_interface", json!("ipmitool")),
             ("name", json!("detail")),
             ("network_data", json!({"links": []})),
             ("power_state", json!("power on")),

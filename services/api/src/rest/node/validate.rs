@@ -32,6 +32,7 @@ pub(in crate::rest) async fn validate(
             (interface.to_owned(), verdict(&state, node, field))
         })
         .collect();
+    verdicts.insert("boot".to_owned(), told(&driven(&state, node)));
     verdicts.insert("deploy".to_owned(), told(&deploy(node)));
     Ok(answer::ok(&verdicts))
 }
@@ -43,7 +44,7 @@ fn verdict(state: &State, node: &Node, field: &str) -> Value {
     }
     told(&match field {
         "power_interface" => power(node),
-        "boot_interface" | "management_interface" | "inspect_interface" => driven(state, node),
+        "management_interface" | "inspect_interface" => driven(state, node),
         _ => Ok(()),
     })
 }
