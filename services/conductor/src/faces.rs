@@ -111,8 +111,10 @@ async fn listen_for_bmcs(
     transport: &Transport,
 ) -> Result<Option<Files>, StartError> {
     let Some(http) = http else { return Ok(None) };
-    let ramdisk = http.ramdisk_dir.as_deref().map(DeployRamdisk::open).transpose();
-    let ramdisk = ramdisk.map_err(StartError::Ramdisk)?;
+    let ramdisk = match http.ramdisk_dir.clone() {
+        Some(directory) => Some(DeployRamdisk::open(directory).await.map_err(StartError::Ramdisk)?),
+        None => None,
+    };
     let fault = |source| StartError::Listen { address: http.listen, source };
     let listener = TcpListener::bind(http.listen).await.map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;

@@ -13,7 +13,7 @@ use axum::extract::{Query, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use bessemer_domain::Invalid;
-use bessemer_domain::node::{JsonMap, KernelAndRamdisk, KernelArguments, Node};
+use bessemer_domain::node::{JsonMap, KernelAndRamdisk, Node};
 use bessemer_domain::port::MacAddress;
 use http::header;
 use tower_http::services::ServeDir;
@@ -24,41 +24,44 @@ use script::Script;
 /// Where the scripts are.
 const SCRIPT: &str = "/v1/boot.ipxe";
 
-/// The deploy ramdisk as `deploy/ramdisk/build` makes it.
+/// The deploy ramdisk as `deploy/ramdisk/build` makes it. It may be built anew at any time.
 #[derive(Debug, Clone)]
 pub(crate) struct DeployRamdisk {
     directory: PathBuf,
-    /// What the kernel is told: the file `cmdline`.
-    arguments: KernelArguments,
 }
 
 impl DeployRamdisk {
-    /// Reads what is needed of the directory, whose files are served as they are.
+    /// That in the directory.
     ///
     /// # Errors
     /// The path of a file that is missing, or whose words cannot be in a boot script.
-    pub(crate) fn open(directory: &Path) -> Result<Self, String> {
-        let said = |path: &Path, reason: &dyn std::fmt::Display| {
-            format!("http.ramdisk_dir: {}: {reason}", path.display())
-        };
+    pub(crate) async fn open(directory: PathBuf) -> Result<Self, String> {
+        let ramdisk = Self { directory };
         for name in [KERNEL, RAMDISK] {
-            let path = directory.join(name);
-            std::fs::metadata(&path).map_err(|error| said(&path, &error))?;
+            let path = ramdisk.directory.join(name);
+            tokio::fs::metadata(&path).await.map_err(|error| unusable(&path, &error))?;
         }
-        let path = directory.join("cmdline");
-        let words = std::fs::read_to_string(&path).map_err(|error| said(&path, &error))?;
-        let arguments = words.trim().parse().map_err(|invalid: Invalid| said(&path, &invalid))?;
-        Ok(Self { directory: directory.to_owned(), arguments })
+        ramdisk.files().await?;
+        Ok(ramdisk)
     }
 
-    /// As a script names it: relative to its own URL, so that it comes from whoever gave the script.
-    fn files(&self) -> KernelAndRamdisk {
-        KernelAndRamdisk {
+    /// What machines boot, as a script names it: relative to its own URL, so that it comes from whoever gave the script.
+    async fn files(&self) -> Result<KernelAndRamdisk, String> {
+        let path = self.directory.join("cmdline");
+        let words =
+            tokio::fs::read_to_string(&path).await.map_err(|error| unusable(&path, &error))?;
+        let arguments =
+            words.trim().parse().map_err(|invalid: Invalid| unusable(&path, &invalid))?;
+        Ok(KernelAndRamdisk {
             kernel: format!("ramdisk/{KERNEL}"),
             ramdisk: format!("ramdisk/{RAMDISK}"),
-            arguments: self.arguments.clone(),
-        }
+            arguments,
+        })
     }
+}
+
+fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> String {
+    format!("http.ramdisk_dir: {}: {reason}", path.display())
 }
 
 const KERNEL: &str = "vmlinuz";
@@ -84,70 +87,73 @@ async fn serve(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> impl IntoResponse {
     let addresses = pairs.iter().filter(|(key, _)| key == "mac").map(|(_, value)| value.as_str());
-    ([(header::CONTENT_TYPE, "text/plain; charset=us-ascii")], face.script(addresses).to_string())
+    let script = face.script(addresses.collect()).await;
+    ([(header::CONTENT_TYPE, "text/plain; charset=us-ascii")], script.to_string())
 }
 
 impl Face {
     /// What the machine with the addresses is to boot. Those that are not addresses are interfaces that it does not have.
-    fn script<'a>(&self, addresses: impl Iterator<Item = &'a str>) -> Script {
-        let mut addresses = addresses.peekable();
-        if addresses.peek().is_none() {
+    async fn script(&self, addresses: Vec<&str>) -> Script {
+        if addresses.is_empty() {
             return Script::Introduce;
         }
         let state = self.replica.state();
-        let ports = addresses
+        let node = addresses
+            .into_iter()
             .filter_map(|address| address.parse::<MacAddress>().ok())
-            .filter_map(|address| state.port_by_address(address));
-        let node = { ports }.find_map(|port| state.node(port.spec.node));
-        node.map_or(Script::Disk { of: None }, |node| self.script_of(node))
-    }
-
-    fn script_of(&self, node: &Node) -> Script {
-        let label = node.label();
-        let runs = node.deployment.as_ref().and_then(|it| it.spec.network_boot.as_ref());
-        match (node.expects_agent(), runs) {
-            (true, _) => match deploy_ramdisk(&node.spec.driver_info, self.ramdisk.as_ref()) {
-                Ok(boot) => Script::Boot { of: label, boot },
-                Err(reason) => Script::Wait { of: label, reason },
-            },
-            (false, Some(boot)) => Script::Boot { of: label, boot: boot.clone() },
-            (false, None) => Script::Disk { of: Some(label) },
-        }
+            .filter_map(|address| state.port_by_address(address))
+            .find_map(|port| state.node(port.spec.node));
+        let Some(node) = node else { return Script::Disk { of: None } };
+        let own = match &self.ramdisk {
+            Some(ramdisk) => ramdisk.files().await,
+            None => Err("this conductor has no deploy ramdisk: its configuration has no \
+                         http.ramdisk_dir, nor driver_info a deploy_kernel and deploy_ramdisk"
+                .to_owned()),
+        };
+        script_of(node, own)
     }
 }
 
-/// What a machine boots to run the agent: what its `driver_info` names by Ironic's keys, else this conductor's.
+/// What the node is to boot; `own` is the deploy ramdisk of this conductor.
+fn script_of(node: &Node, own: Result<KernelAndRamdisk, String>) -> Script {
+    let label = node.label();
+    let runs = node.deployment.as_ref().and_then(|it| it.spec.network_boot.as_ref());
+    match (node.expects_agent(), runs) {
+        (true, _) => match deploy_ramdisk(&node.spec.driver_info, own) {
+            Ok(boot) => Script::Boot { of: label, boot },
+            Err(reason) => Script::Wait { of: label, reason },
+        },
+        (false, Some(boot)) => Script::Boot { of: label, boot: boot.clone() },
+        (false, None) => Script::Disk { of: Some(label) },
+    }
+}
+
+/// What a machine boots to run the agent: what its `driver_info` names by Ironic's keys, else this conductor's `own`.
 ///
 /// # Errors
 /// What is missing, or what a boot script must not hold.
 fn deploy_ramdisk(
     driver_info: &JsonMap,
-    own: Option<&DeployRamdisk>,
+    own: Result<KernelAndRamdisk, String>,
 ) -> Result<KernelAndRamdisk, String> {
     let text = |key: &str| driver_info.get(key).and_then(serde_json::Value::as_str);
-    let more = text("kernel_append_params").unwrap_or_default();
-    let mut boot = match (text("deploy_kernel"), text("deploy_ramdisk"), own) {
-        (Some(kernel), Some(ramdisk), _) => {
+    let mut boot = match (text("deploy_kernel"), text("deploy_ramdisk")) {
+        (Some(kernel), Some(ramdisk)) => {
             let boot = KernelAndRamdisk {
                 kernel: kernel.to_owned(),
                 ramdisk: ramdisk.to_owned(),
-                arguments: own.map(|own| own.arguments.clone()).unwrap_or_default(),
+                arguments: own.map(|own| own.arguments).unwrap_or_default(),
             };
             boot.check_urls().map_err(|invalid| format!("driver_info.deploy_{invalid}"))?;
             boot
         }
-        (Some(_), None, _) | (None, Some(_), _) => {
+        (None, None) => own?,
+        (Some(_), None) | (None, Some(_)) => {
             return Err("driver_info has one of deploy_kernel and deploy_ramdisk; give both".into());
         }
-        (None, None, Some(own)) => own.files(),
-        (None, None, None) => {
-            return Err("this conductor has no deploy ramdisk: its configuration has no \
-                        http.ramdisk_dir, nor driver_info a deploy_kernel and deploy_ramdisk"
-                .into());
-        }
     };
-    let words = format!("{} {more}", boot.arguments);
-    boot.arguments = words
+    let more = text("kernel_append_params").unwrap_or_default();
+    boot.arguments = format!("{} {more}", boot.arguments)
         .parse()
         .map_err(|invalid: Invalid| format!("driver_info.kernel_append_params: {invalid}"))?;
     Ok(boot)
@@ -160,8 +166,12 @@ mod tests {
     use super::*;
 
     fn of(driver_info: &serde_json::Value) -> Result<KernelAndRamdisk, String> {
-        let own = DeployRamdisk { directory: PathBuf::new(), arguments: "quiet".parse().unwrap() };
-        deploy_ramdisk(driver_info.as_object().unwrap(), Some(&own))
+        let own = KernelAndRamdisk {
+            kernel: "ramdisk/vmlinuz".to_owned(),
+            ramdisk: "ramdisk/initramfs.zst".to_owned(),
+            arguments: "quiet".parse().unwrap(),
+        };
+        deploy_ramdisk(driver_info.as_object().unwrap(), Ok(own))
     }
 
     #[test]
