@@ -72,9 +72,11 @@ impl fmt::Display for Script {
     }
 }
 
-/// With all addresses: it is not said which of a machine's interfaces boots.
+/// With all addresses: it is not said which of a machine's interfaces boots. With hyphens: iPXE would take what is before a
+/// colon for the scheme of an URL.
 fn introduce(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let addresses: Vec<_> = (0..INTERFACES).map(|it| format!("mac=${{net{it}/mac}}")).collect();
+    let addresses: Vec<_> =
+        (0..INTERFACES).map(|it| format!("mac=${{net{it}/mac:hexhyp}}")).collect();
     writeln!(f, ":ask")?;
     writeln!(f, "chain --replace boot.ipxe?{} || goto again", addresses.join("&"))?;
     writeln!(f, ":again")?;

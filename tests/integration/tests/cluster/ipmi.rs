@@ -32,7 +32,7 @@ case "$2 $3" in
         rm -rf agent.pid memory
         echo "power $4 boot $(cat boot)" >> orders.log
         if [ "$4" = 1 ] && [ "$(cat boot)" = pxe ]; then
-            curl -sSf "BOOT/boot.ipxe?mac=&mac=ADDRESS" > script 2>> curl.log
+            curl -sSf "BOOT/boot.ipxe?mac=&mac=HYPHENS" > script 2>> curl.log
             grep '^kernel ' script | cut -d' ' -f4- >> kernels.log
             if grep -q ' ramdisk/vmlinuz ' script && grep -q ' ramdisk/initramfs.zst ' script &&
                 curl -sSf BOOT/ramdisk/vmlinuz BOOT/ramdisk/initramfs.zst > booted 2>> curl.log; then
@@ -134,8 +134,10 @@ fn assemble(cluster: &Cluster, machine: &Path, boot_url: &str) -> IpmiSimulator 
     let urls: Vec<_> = cluster.api_urls().iter().map(|url| format!("--api-url {url}")).collect();
     let agent =
         format!("{} --mac {ADDRESS} {}", binary("bessemer-agent").display(), urls.join(" "));
-    let chassis =
-        CHASSIS.replace("ADDRESS", ADDRESS).replace("BOOT", boot_url).replace("AGENT", &agent);
+    let chassis = CHASSIS
+        .replace("HYPHENS", &ADDRESS.replace(':', "-"))
+        .replace("BOOT", boot_url)
+        .replace("AGENT", &agent);
     IpmiSimulator::start(machine, &chassis, "secret").unwrap()
 }
 
@@ -162,7 +164,7 @@ async fn a_machine_is_deployed_over_ipmi_and_network_boot() {
     let stranger = site.script("?mac=52:54:00:ff:ff:ff&mac=no-address");
     assert!(stranger.contains("no node has an address of this machine"), "{stranger}");
     let nobody = site.script("");
-    assert!(nobody.contains("chain --replace boot.ipxe?mac=${net0/mac}&mac="), "{nobody}");
+    assert!(nobody.contains("chain --replace boot.ipxe?mac=${net0/mac:hexhyp}&mac="), "{nobody}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
