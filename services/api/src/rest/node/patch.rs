@@ -155,7 +155,7 @@ mod tests {
             json!([{"op": "replace", "path": "/uuid", "value": "x"}]),
             json!([{"op": "add", "path": "/colour", "value": "x"}]),
             json!([{"op": "replace", "path": "", "value": 1}]),
-            json!([{"op": "replace", "path": "/boot_interface", "value": "ipxe"}]),
+            json!([{"op": "add", "path": "/management_interface", "value": "ipmitool"}]),
             json!([{"op": "replace", "path": "/extra", "value": 1}]),
             json!([{"op": "replace", "path": "/maintenance", "value": "perhaps"}]),
         ];
