@@ -113,7 +113,7 @@ mod tests {
         let shown = json!({
             "uuid": "u", "name": "n1", "driver": "fake-hardware", "maintenance": false, "owner": null,
             "driver_info": {"fake_password": "******", "address": "a"}, "extra": {"a": {"b": 1}},
-            "boot_interface": "fake", "resource_class": "x",
+            "boot_interface": "fake", "management_interface": "fake", "resource_class": "x",
         });
         apply(shown.as_object().unwrap(), patch, Microversion::MAX)
     }
@@ -155,7 +155,7 @@ mod tests {
             json!([{"op": "replace", "path": "/uuid", "value": "x"}]),
             json!([{"op": "add", "path": "/colour", "value": "x"}]),
             json!([{"op": "replace", "path": "", "value": 1}]),
-            json!([{"op": "add", "path": "/management_interface", "value": "ipmitool"}]),
+            json!([{"op": "replace", "path": "/management_interface", "value": "ipmitool"}]),
             json!([{"op": "replace", "path": "/extra", "value": 1}]),
             json!([{"op": "replace", "path": "/maintenance", "value": "perhaps"}]),
         ];
