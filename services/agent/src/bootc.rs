@@ -72,8 +72,11 @@ pub(crate) async fn install(
     }
     .await;
     std::fs::remove_file(&keys).ok();
-    if ended.is_err() {
-        podman.remove().await?;
+    // What went wrong first is what is told; the next attempt begins by removing it too.
+    if ended.is_err()
+        && let Err(error) = podman.remove().await
+    {
+        tracing::warn!(%error, "the container is left behind");
     }
     ended?;
     let path = root.path.clone();

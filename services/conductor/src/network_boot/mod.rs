@@ -13,7 +13,7 @@ use axum::extract::{Query, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use bessemer_domain::Invalid;
-use bessemer_domain::node::{JsonMap, KernelAndRamdisk, Node};
+use bessemer_domain::node::{JsonMap, KernelAndRamdisk, Node, Step};
 use bessemer_domain::port::MacAddress;
 use http::header;
 use tower_http::services::ServeDir;
@@ -105,21 +105,22 @@ impl Face {
             .find_map(|port| state.node(port.spec.node));
         let Some(node) = node else { return Script::Disk { of: None } };
         let own = match &self.ramdisk {
-            Some(ramdisk) => ramdisk.files().await,
-            None => Err("this conductor has no deploy ramdisk: its configuration has no \
-                         http.ramdisk_dir, nor driver_info a deploy_kernel and deploy_ramdisk"
-                .to_owned()),
+            Some(ramdisk) => ramdisk.files().await.map(Some),
+            None => Ok(None),
         };
         script_of(node, own)
     }
 }
 
-/// What the node is to boot; `own` is the deploy ramdisk of this conductor.
-fn script_of(node: &Node, own: Result<KernelAndRamdisk, String>) -> Script {
+/// What the node is to boot; `own` is the deploy ramdisk of this conductor, if it has one.
+fn script_of(node: &Node, own: Result<Option<KernelAndRamdisk>, String>) -> Script {
     let label = node.label();
     let runs = node.deployment.as_ref().and_then(|it| it.spec.network_boot.as_ref());
-    match (node.expects_agent(), runs) {
-        (true, _) => match deploy_ramdisk(&node.spec.driver_info, own) {
+    // The plan that an agent was for is over only when the machine has been switched on to boot what was deployed.
+    let boots_instance =
+        node.current_step().is_some_and(|(_, _, planned)| planned.step == Step::BootInstance);
+    match (node.expects_agent() && !boots_instance, runs) {
+        (true, _) => match own.and_then(|own| deploy_ramdisk(&node.spec.driver_info, own)) {
             Ok(boot) => Script::Boot { of: label, boot },
             Err(reason) => Script::Wait { of: label, reason },
         },
@@ -134,7 +135,7 @@ fn script_of(node: &Node, own: Result<KernelAndRamdisk, String>) -> Script {
 /// What is missing, or what a boot script must not hold.
 fn deploy_ramdisk(
     driver_info: &JsonMap,
-    own: Result<KernelAndRamdisk, String>,
+    own: Option<KernelAndRamdisk>,
 ) -> Result<KernelAndRamdisk, String> {
     let text = |key: &str| driver_info.get(key).and_then(serde_json::Value::as_str);
     let mut boot = match (text("deploy_kernel"), text("deploy_ramdisk")) {
@@ -147,7 +148,10 @@ fn deploy_ramdisk(
             boot.check_urls().map_err(|invalid| format!("driver_info.deploy_{invalid}"))?;
             boot
         }
-        (None, None) => own?,
+        (None, None) => own.ok_or(
+            "this conductor has no deploy ramdisk: its configuration has no http.ramdisk_dir, nor \
+             driver_info a deploy_kernel and deploy_ramdisk",
+        )?,
         (Some(_), None) | (None, Some(_)) => {
             return Err("driver_info has one of deploy_kernel and deploy_ramdisk; give both".into());
         }
@@ -171,7 +175,7 @@ mod tests {
             ramdisk: "ramdisk/initramfs.zst".to_owned(),
             arguments: "quiet".parse().unwrap(),
         };
-        deploy_ramdisk(driver_info.as_object().unwrap(), Ok(own))
+        deploy_ramdisk(driver_info.as_object().unwrap(), Some(own))
     }
 
     #[test]

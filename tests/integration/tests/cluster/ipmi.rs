@@ -31,6 +31,9 @@ case "$2 $3" in
         if [ -s agent.pid ]; then kill -9 "$(cat agent.pid)"; fi
         rm -rf agent.pid memory
         echo "power $4 boot $(cat boot)" >> orders.log
+        if [ "$4" = 1 ] && [ "$(cat boot)" = default ]; then
+            curl -sSf "BOOT/boot.ipxe?mac=HYPHENS" > script-at-disk 2>> curl.log
+        fi
         if [ "$4" = 1 ] && [ "$(cat boot)" = pxe ]; then
             curl -sSf "BOOT/boot.ipxe?mac=&mac=HYPHENS" > script 2>> curl.log
             grep '^kernel ' script | cut -d' ' -f4- >> kernels.log
@@ -158,7 +161,9 @@ async fn a_machine_is_deployed_over_ipmi_and_network_boot() {
     let told = format!("ramdisk/vmlinuz initrd=initrd {CMDLINE} console=ttyS1 || goto again");
     assert_eq!(site.record("kernels.log").lines().last(), Some(told.as_str()));
 
-    // One that comes by the network all the same, and strangers, go on to their disks.
+    // One that comes by the network all the same, be it when it is switched on, and strangers, go on to their disks.
+    let at_disk = site.record("script-at-disk");
+    assert!(at_disk.contains("boots from its disk"), "{at_disk}");
     let own = site.script(&format!("?mac={ADDRESS}"));
     assert!(own.contains(&format!("node {NAME} boots from its disk")), "{own}");
     let stranger = site.script("?mac=52:54:00:ff:ff:ff&mac=no-address");
