@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::choice;
 use crate::Invalid;
 
 /// How a machine gets at what it boots instead of its disk. Names are Ironic's, and stored.
@@ -61,8 +62,10 @@ impl BootInterface {
         if supported.contains(&self) {
             return Ok(());
         }
-        let reason =
-            format!("cannot be had with hardware type `{driver}`, only: {}", names(supported));
+        let reason = format!(
+            "cannot be had with hardware type `{driver}`, only: {}",
+            choice::names(supported, Self::as_str)
+        );
         Err(Invalid::new("boot_interface", self.as_str(), reason))
     }
 
@@ -90,13 +93,6 @@ impl FromStr for BootInterface {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::ALL.iter().copied().find(|it| it.as_str() == text).ok_or_else(|| {
-            let reason = format!("is none of: {}", names(Self::ALL));
-            Invalid::new("boot_interface", text, reason)
-        })
+        choice::named("boot_interface", text, Self::ALL, Self::as_str)
     }
-}
-
-fn names(interfaces: &[BootInterface]) -> String {
-    interfaces.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::choice;
 use crate::Invalid;
 
 /// How a deployment gets onto the machine. Names are Ironic's, and stored.
@@ -74,13 +75,6 @@ impl FromStr for DeployInterface {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::ALL.iter().copied().find(|it| it.as_str() == text).ok_or_else(|| {
-            let reason = format!("is none of: {}", names(Self::ALL));
-            Invalid::new("deploy_interface", text, reason)
-        })
+        choice::named("deploy_interface", text, Self::ALL, Self::as_str)
     }
-}
-
-fn names(interfaces: &[DeployInterface]) -> String {
-    interfaces.iter().map(|it| it.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,7 @@
 //! The node aggregate: a machine, what was asked of it and where it stands.
 
 mod boot_interface;
+mod choice;
 mod container;
 mod deploy_interface;
 mod deployment;
